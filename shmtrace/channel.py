@@ -1,0 +1,471 @@
+"""Channels as a program sees them: create, open, attach, remove, and the event."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import layout, segment
+from .clock import choose_clock, read_clocks
+from .errors import ChannelBusy, ChannelError, ChannelNotFound, InvalidGeometry, ShmtraceError
+from .layout import CONTEXT, CONTROL, CPU, LANE, WRITER, Geometry
+from .native import functions
+from .native.builtin import METH_O, make_builtin
+from .native.loader import libc, map_memory
+from .process import is_dead, namespaces
+from .segment import Segment, open_segment
+
+__all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel", "remove_channel"]
+
+PAGE_SIZE, PAGES = 65_536, 512
+LANES_PER_CPU = 8
+WRITERS = 4096
+CLOCK_LIMIT = 1 << 32  # a few seconds, in cycles or ns: a lane's last stamp that lies further ahead is damage
+LONGEST_BLOB = 0xFFFF
+MADV_WIPEONFORK = 18
+EVENT_DOC = """event($self, blob, /)
+--
+
+Record a blob, any bytes-like object, with the time and the cpu.
+
+Returns True if it was recorded, False if not: nobody reads, or there was no room (then it is counted in `missed`).
+Raises TypeError for what is not bytes-like and ValueError, naming the limit, for what does not fit in a page."""
+
+_nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
+_contexts: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
+_attachments: dict[tuple[int, int], _Attachment] = {}
+_lock = threading.Lock()
+
+
+def _context(**values: int) -> bytes:
+    """A CONTEXT; it lives as long as the process, because a call may be under way when its channel is closed."""
+    offsets = layout.fields_of(CONTEXT)
+    payload = bytearray(layout.CONTEXT_BYTES)
+    values = {"recording": ctypes.addressof(_nothing), "limit": LONGEST_BLOB, **values}
+    for field, value in values.items():
+        payload[offsets[field] : offsets[field] + 8] = (value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
+    context = bytes(payload)
+    _contexts.append(context)
+    return context
+
+
+class _Attachment:
+    """This process' side of a segment: made once, kept for ever."""
+
+    def __init__(self, mapped: Segment) -> None:
+        self.segment = mapped
+        geometry, base = mapped.geometry, mapped.address
+        waiting = segment.open_semaphore(mapped.name, "waiting")
+        full = segment.open_semaphore(mapped.name, "full")
+        slots_bytes = geometry.writers * layout.SLOT_BYTES
+        slots = map_memory(slots_bytes)
+        libc.madvise(slots, slots_bytes, MADV_WIPEONFORK)
+        key = ctypes.c_uint()
+        ended = ctypes.c_void_p(functions("producer")["thread_ended"])
+        if libc.pthread_key_create(ctypes.byref(key), ended) != 0:
+            raise ChannelError(f"the channel {mapped.name!r} cannot be attached: the process has no thread key left")
+        pid_namespace, time_namespace = namespaces()
+        cpu_kind, cpu_word = _cpu_source()
+        self._naming = self._name_writer
+        self.context = _context(
+            recording=base + CONTROL.recording,
+            control=base,
+            cpus=base + geometry.cpus_at,
+            lanes=base + geometry.lanes_at,
+            writers=base + geometry.writers_at,
+            descriptors=base + geometry.descriptors_at,
+            pages=base + geometry.pages_at,
+            waiting=waiting,
+            full=full,
+            slots=slots,
+            key=key.value,
+            cpu_word=cpu_word,
+            cpu_kind=cpu_kind,
+            clock_kind=mapped.u32(CONTROL.clock_kind),
+            clock_limit=CLOCK_LIMIT,
+            cpu_slots=geometry.cpus,
+            lanes_per_cpu=geometry.lanes_per_cpu,
+            lanes_count=geometry.lanes,
+            writers_count=geometry.writers,
+            page_size=geometry.page_size,
+            pages_count=geometry.pages,
+            limit=geometry.limit,
+            foreign=(pid_namespace, time_namespace)
+            != (mapped.u64(CONTROL.pid_namespace), mapped.u64(CONTROL.time_namespace)),
+            naming=id(self._naming),
+        )
+
+    def _name_writer(self, number: int) -> None:
+        """Put the names that Python knows into the entry of a writer that has just registered: this thread's."""
+        at = self.segment.geometry.writers_at + number * layout.WRITER_BYTES
+        for field, name in (("process", _process_name()), ("thread", _thread_name())):
+            if name:
+                width = layout.width_of(WRITER, field)
+                encoded = name.encode(errors="replace")[: width - 1]
+                # a name that is cut in the middle of a character loses the character
+                encoded = encoded.decode(errors="ignore").encode()
+                self.segment.write(at + layout.fields_of(WRITER)[field], encoded.ljust(width, b"\0"))
+
+
+def _process_name() -> str:
+    """The name of a multiprocessing worker, else of the program."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        return str(processes.current_process().name)
+    argv = getattr(sys, "argv", None)
+    return os.path.basename(argv[0]) if argv else ""
+
+
+def _thread_name() -> str:
+    """The name of the Python thread, without making a Thread object for one that Python does not know."""
+    active: dict[int, threading.Thread] = getattr(threading, "_active", {})
+    thread = active.get(threading.get_ident())
+    return thread.name if thread is not None else ""
+
+
+def _cpu_source() -> tuple[int, int]:
+    """How this process learns the cpu: kind and word of the CONTEXT.  $SHMTRACE_CPU fixes it (for tests)."""
+    fixed = os.environ.get("SHMTRACE_CPU")
+    if fixed:
+        word = ctypes.c_uint32(int(fixed))
+        _contexts.append(word)
+        return layout.CPU_FIXED, ctypes.addressof(word)
+    try:
+        offset = ctypes.c_ssize_t.in_dll(libc, "__rseq_offset").value
+        size = ctypes.c_uint.in_dll(libc, "__rseq_size").value
+    except ValueError:  # glibc before 2.35, or another libc
+        return layout.CPU_SYSCALL, 0
+    return (layout.CPU_RSEQ, offset + 4) if size else (layout.CPU_SYSCALL, 0)
+
+
+def _attachment(name: str) -> _Attachment:
+    mapped = open_segment(name)
+    with _lock:
+        known = _attachments.get(mapped.identity)
+        if known is not None:
+            mapped.unmap()
+            return known
+        attachment = _Attachment(mapped)
+        _attachments[mapped.identity] = attachment
+        mapped.close()
+        return attachment
+
+
+class _Handle:
+    """The first slot of a channel is the context: jitted code reads it at a fixed offset."""
+
+    __slots__ = ("_context",)
+    _context: bytes
+
+
+class Channel(_Handle):
+    """A channel, open in this process.
+
+    `event` is a builtin function: see its docstring.  Channels pickle by name, survive fork, and are context managers.
+    Once closed, a channel is disabled: events return False.  Whether anything is recorded is decided by the readers of
+    `fifo`, not here.
+    """
+
+    __slots__ = ("__weakref__", "_attachment", "event", "fifo", "name")
+
+    event: Callable[[Any], bool]
+    name: str  #: of the channel; "" if there is none
+    fifo: Path  #: what consumers open
+
+    def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
+        self._use(attachment, name, pending)
+        self.event = make_builtin(functions("producer")["channel_event"], self, "event", METH_O, EVENT_DOC)
+
+    def _use(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
+        self._attachment = attachment
+        self.name = name
+        self.fifo = attachment.segment.fifo if attachment else Path(os.devnull)
+        self._context = attachment.context if attachment else _context(pending=pending)
+
+    @property
+    def enabled(self) -> bool:
+        """True while the channel is recording."""
+        return self._attachment is not None and self._attachment.segment.u32(CONTROL.recording) != 0
+
+    @property
+    def missed(self) -> int:
+        """Records refused since the channel was made, by all processes."""
+        return sum(self._attachment.segment.missed().values()) if self._attachment else 0
+
+    def stats(self) -> dict[str, Any]:
+        """What the segment counts: in total, by reason and by cpu.  A closed channel has no numbers: an empty dict."""
+        return segment_stats(self._attachment.segment) if self._attachment else {}
+
+    def writers(self) -> list[dict[str, Any]]:
+        """The threads that have written: number, pid, tid, process, thread, and whether the process is alive."""
+        return segment_writers(self._attachment.segment) if self._attachment else []
+
+    def close(self) -> None:
+        """Stop recording from this process through this object.  Never fails; may be called twice."""
+        self._use(None, self.name)
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[[str], Channel], tuple[str]]:
+        return _reopen, (self.name if self._attachment else "",)
+
+    def __repr__(self) -> str:
+        state = "recording" if self.enabled else "off" if self._attachment else "disabled"
+        return f"<shmtrace.Channel {self.name!r} {state}>"
+
+
+def create_channel(
+    name: str,
+    *,
+    page_size: int | None = None,
+    pages: int | None = None,
+    mode: str = "drop",
+    flush_ms: int = 100,
+    block_ms: int = 1000,
+    _session: tuple[int, int] = (0, 0),
+) -> Channel:
+    """Make a channel and open it.
+
+    `page_size` is in bytes (a multiple of 4096 up to 524288), `pages` their number (2 to 65534), `flush_ms` how long a
+    record may lie in a page that is not full, in ms.  The default sizes take at most half of the shared memory that is
+    free; explicit ones fail when there is no room.
+
+    Raises InvalidName, InvalidGeometry, ChannelExists, ChannelForeign, NotEnoughSharedMemory, SharedMemoryUnavailable,
+    RuntimeDirectoryError.
+    """
+    segment.check_name(name)
+    if mode not in layout.MODES:
+        raise InvalidGeometry(f"mode {mode!r}: must be one of {', '.join(layout.MODES)}")
+    if mode != "drop":
+        raise InvalidGeometry(f"mode {mode!r} is not there yet: only 'drop' is")
+    if not 1 <= flush_ms <= 60_000:
+        raise InvalidGeometry(f"a flush interval of {flush_ms} ms: must be 1 to 60000")
+    if not 1 <= block_ms <= 3_600_000:
+        raise InvalidGeometry(f"a limit of {block_ms} ms: must be 1 to 3600000")
+    geometry = Geometry(
+        page_size=page_size if page_size is not None else PAGE_SIZE,
+        pages=pages if pages is not None else PAGES,
+        cpus=layout.possible_cpus(),
+        lanes_per_cpu=LANES_PER_CPU,
+        writers=WRITERS,
+        classes_bytes=layout.CLASSES_BYTES,
+    )
+    if pages is None and geometry.check() is None:
+        _shrink(name, geometry)
+    kind = choose_clock()
+    segment.create_segment(
+        name, geometry, mode=layout.MODES[mode], flush_ms=flush_ms, block_ms=block_ms,
+        clock=(kind, *read_clocks(kind)), session=_session,
+    )  # fmt: skip
+    return open_channel(name)
+
+
+def _shrink(name: str, geometry: Geometry) -> None:
+    """Take fewer pages than the default when they would fill more than half of the free shared memory, and say so."""
+    half = segment.free_memory() // 2
+    if geometry.segment_bytes <= half:
+        return
+    wanted = geometry.pages
+    geometry.pages = min(wanted, max((half - geometry.pages_at) // geometry.page_size, layout.MIN_PAGES))
+    print(
+        f"shmtrace: channel {name!r} has {geometry.pages} pages instead of {wanted}: "
+        f"{segment.MEMORY} has {2 * half:,} bytes free",
+        file=sys.stderr,
+    )
+
+
+def open_channel(name: str) -> Channel:
+    """Open a channel that exists.  Raises InvalidName, ChannelNotFound, ChannelForeign, ChannelIncompatible,
+    ChannelRemoved."""
+    return Channel(_attachment(name), name)
+
+
+def attach() -> Channel:
+    """The channel named in $SHMTRACE, else a disabled one.  Never raises.
+
+    If the channel is not there yet, the first event tries again; if it is not there then either, or cannot be used, one
+    line on stderr says so and the channel stays disabled.
+    """
+    name = os.environ.get("SHMTRACE", "")
+    if not name:
+        return Channel(None, "")
+    try:
+        return open_channel(name)
+    except ChannelNotFound:
+        return Channel(None, name, pending=id(_attach_late))
+    except Exception as error:  # noqa: BLE001  (tracing never raises into the program)
+        _complain(name, error)
+        return Channel(None, name)
+
+
+def _attach_late(channel: Channel) -> None:
+    """Called by the jitted code at the first event of a channel that was not there when it was attached."""
+    channel._use(None, channel.name)  # once a process, whatever happens
+    try:
+        channel._use(_attachment(channel.name), channel.name)
+    except Exception as error:  # noqa: BLE001
+        _complain(channel.name, error)
+
+
+def _reopen(name: str) -> Channel:
+    """A channel that comes out of a pickle."""
+    if not name:
+        return Channel(None, "")
+    try:
+        return open_channel(name)
+    except Exception as error:  # noqa: BLE001
+        _complain(name, error)
+        return Channel(None, name)
+
+
+def _complain(name: str, error: Exception) -> None:
+    with suppress(Exception):
+        print(f"shmtrace: nothing is recorded in {name!r}: {error}", file=sys.stderr)
+
+
+def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT002  (the contract's signature)
+    """Remove a channel.
+
+    While a reader has it open: ChannelBusy, or, with `drain`, the name is gone at once, recording stops, and the reader
+    gets what is left, then the end of file.  Raises InvalidName, ChannelNotFound, ChannelForeign.
+    """
+    segment.check_name(name)
+    path = segment.segment_path(name)
+    try:
+        owner = os.lstat(path).st_uid
+    except FileNotFoundError:
+        raise ChannelNotFound(f"there is no channel {name!r}") from None
+    if owner != os.geteuid():
+        raise segment.foreign_channel(name, path)
+    directory = segment.runtime_directory()
+    with segment.locked(directory):
+        try:
+            mapped = open_segment(name)
+        except ChannelNotFound:
+            raise
+        except ChannelError:  # of another boot or version, or damaged: nobody can have it open
+            segment.unlink_objects(name, directory / name)
+            return
+        collector, start = mapped.u32(CONTROL.collector_pid), mapped.u64(CONTROL.collector_start)
+        collected = collector != 0 and not is_dead(collector, start)
+        if collected and mapped.u32(CONTROL.reader) and not drain:
+            mapped.unmap()
+            raise ChannelBusy(
+                f"a reader has the channel {name!r} open: end it first, or remove the channel with drain "
+                f"('shmtrace remove {name} --drain'), which gives the reader the rest"
+            )
+        if not collected:
+            mapped.set_u32(CONTROL.recording, 0)
+        mapped.set_u32(CONTROL.removed, 2 if drain else 1)
+        with suppress(ShmtraceError):
+            libc.sem_post(segment.open_semaphore(name, "full"))  # the collector may be asleep
+        segment.unlink_objects(name, mapped.fifo)
+        mapped.unmap()
+
+
+def list_channels() -> list[dict[str, Any]]:
+    """This user's channels: name, state (idle, recording, stale), why it is stale, collector, reader, sizes, mode."""
+    return [_describe(name) for name in segment.channel_names()]
+
+
+def _describe(name: str) -> dict[str, Any]:
+    description: dict[str, Any] = {
+        "name": name, "state": "stale", "why": None, "collector": None, "reader": False,
+        "pages": None, "page_size": None, "mode": None,
+    }  # fmt: skip
+    try:
+        mapped = open_segment(name)
+    except ShmtraceError as error:
+        return {**description, "why": str(error)}
+    collector, start = mapped.u32(CONTROL.collector_pid), mapped.u64(CONTROL.collector_start)
+    collected = collector != 0 and not is_dead(collector, start)
+    session = mapped.u32(CONTROL.session_pid)
+    orphaned = session != 0 and is_dead(session, mapped.u64(CONTROL.session_start)) and not collected
+    modes = {number: mode for mode, number in layout.MODES.items()}
+    description |= {
+        "state": "stale" if orphaned else "recording" if mapped.u32(CONTROL.recording) else "idle",
+        "why": f"the program that it was made for (pid {session}) is gone" if orphaned else None,
+        "collector": collector if collected else None,
+        "reader": bool(collected and mapped.u32(CONTROL.reader)),
+        "pages": mapped.geometry.pages,
+        "page_size": mapped.geometry.page_size,
+        "mode": modes.get(mapped.u32(CONTROL.mode), "unknown"),
+    }
+    mapped.unmap()
+    return description
+
+
+def segment_stats(mapped: Segment) -> dict[str, Any]:
+    """Counts of a segment, as `stats()` and `shmtrace stat --json` give them.  Counts are of records."""
+    geometry = mapped.geometry
+    cpus: list[dict[str, Any]] = []
+    used = 0
+    for cpu in range(geometry.cpus):
+        line = geometry.cpus_at + cpu * layout.LINE_BYTES
+        counts = {"delivered": 0, "lost": {"unread": 0, "damaged": 0}}
+        missed = {
+            "no_page": 0, "timeout": 0,
+            "no_lane": mapped.u64(line + CPU.missed_no_lane),
+            "bad_arguments": mapped.u64(line + CPU.missed_bad_arguments),
+        }  # fmt: skip
+        for lane in range(cpu * geometry.lanes_per_cpu, (cpu + 1) * geometry.lanes_per_cpu):
+            at = mapped.lane_at(lane)
+            totals = mapped.totals(lane)
+            counts["delivered"] += totals["delivered"]
+            counts["lost"]["unread"] += totals["unread"]
+            counts["lost"]["damaged"] += totals["damaged"]
+            missed["no_page"] += mapped.u64(at + LANE.missed_no_page)
+            missed["timeout"] += mapped.u64(at + LANE.missed_timeout)
+            used += mapped.u64(at + LANE.taken) != 0
+        cpus.append({"cpu": cpu, **counts, "missed": missed})
+    return {
+        "name": mapped.name,
+        "recording": bool(mapped.u32(CONTROL.recording)),
+        "reader": bool(mapped.u32(CONTROL.reader)),
+        "collector": mapped.u32(CONTROL.collector_pid) or None,
+        "page_size": geometry.page_size,
+        "pages": geometry.pages,
+        "pages_waiting": mapped.waiting_pages(),
+        "lanes": geometry.lanes,
+        "lanes_used": used,
+        "writers": len(segment_writers(mapped)),
+        "delivered": sum(cpu["delivered"] for cpu in cpus),
+        "lost": {reason: sum(cpu["lost"][reason] for cpu in cpus) for reason in ("unread", "damaged")},
+        "missed": mapped.missed(),
+        "damaged_words": mapped.u64(CONTROL.damaged),
+        "cpus": cpus,
+    }
+
+
+def segment_writers(mapped: Segment) -> list[dict[str, Any]]:
+    """The entries of the writer table that are in use."""
+    geometry = mapped.geometry
+    pid_mask = (1 << layout.IDENTITY_PID_BITS) - 1
+    found = []
+    for number in range(1, geometry.writers):
+        at = geometry.writers_at + number * layout.WRITER_BYTES
+        identity = mapped.u64(at + WRITER.identity)
+        if identity:
+            names = {
+                field: mapped.text(at + offset, layout.width_of(WRITER, field)).decode(errors="replace")
+                for field, offset in (("process", WRITER.process), ("thread", WRITER.thread))
+            }
+            pid, start = identity & pid_mask, identity >> layout.IDENTITY_PID_BITS
+            found.append(
+                {"number": number, "pid": pid, "tid": mapped.u32(at + WRITER.tid), **names,
+                 "alive": not is_dead(pid, start)}
+            )  # fmt: skip
+    return found

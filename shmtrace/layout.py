@@ -1,0 +1,421 @@
+"""The shared segment, in one table.
+
+One segment a channel.  Everything that two processes both look at is in it; nothing but this module knows where.
+
+    +------------------+  0
+    | control          |  4,096 bytes: what the channel is, who collects it, whether it records
+    +------------------+
+    | cpus             |  a cache line for each cpu slot: what was refused without a lane
+    +------------------+
+    | lanes            |  lanes_per_cpu for each cpu slot, four cache lines a lane
+    +------------------+
+    | writers          |  the threads that write; number n is entry n, entry 0 stays empty
+    +------------------+
+    | classes          |  event classes, append only
+    +------------------+
+    | descriptors      |  16 bytes for each page
+    +------------------+  (next multiple of 4,096)
+    | pages            |  pages x page_size bytes of records (their format: wire.py)
+    +------------------+
+
+A *lane* is a chain of pages that one thread writes at a time.  Its state is a handful of 64-bit words, each changed by one
+store, so that a process can be killed between any two instructions and what is left is still true:
+
+    owner      63        38 37          16 15         0      who writes; 0: nobody
+               +-----------+--------------+------------+
+               | start 26  | pid 22       | writer 16  |      pid 0: of another pid or time namespace, never judged
+               +-----------+--------------+------------+
+
+    position   63        36 35          20 19         0      what is in the lane: the only thing that says so
+               +-----------+--------------+------------+
+               | seq 28    | page 16      | committed 20      page 0xFFFF: the lane has no page
+               +-----------+--------------+------------+
+
+    progress   63        36 35          20 19         0      how far the collector has sent
+               +-----------+--------------+------------+
+               | packet 28 | page 16      | sent 20    |      page 0xFFFF: nothing is left to send
+               +-----------+--------------+------------+
+
+    note       as progress: up to where the packet goes that is being written
+
+    page owner 63        44 43          28 27         0      whose the page is; 0: waiting, anybody may take it
+               +-----------+--------------+------------+
+               | 0         | lane + 1  16 | seq 28     |      the page has, or will have, this sequence in that lane
+               +-----------+--------------+------------+
+
+The lane's pages are a chain: from the page in `progress`, each descriptor names the next one, up to the page in
+`position`.  A lane that never had a page, or was sealed, has page 0xFFFF, and its `first` takes the part of the descriptor.
+Sequences and packet numbers wrap and are compared modulo; the whole packet number is in `totals`, of which there are two
+slots: the low bit of the packet number in `progress` says which one is valid.
+
+A table is a class of offsets: `LANE.owner` is an offset in bytes, in Python and (frozen) in jitted code.  The width of each
+field is its annotation, and `_check` asserts at import that the fields are aligned, in order and do not overlap.
+
+The second kind of table here, from CONTEXT on, is private to a process: it is how state reaches the jitted code.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+U16 = U32 = U64 = U128 = Name48 = Totals2 = Path1024 = int
+WIDTHS = {"U16": 2, "U32": 4, "U64": 8, "U128": 16, "Name48": 48, "Totals2": 128, "Path1024": 1024}  # bytes
+
+MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
+VERSION = 1  # of everything in this file and of the record header
+
+MODE_DROP, MODE_OVERWRITE, MODE_BLOCK = 0, 1, 2
+MODES = {"drop": MODE_DROP, "overwrite": MODE_OVERWRITE, "block": MODE_BLOCK}
+CLOCK_TSC, CLOCK_MONOTONIC = 0, 1
+CPU_RSEQ, CPU_SYSCALL, CPU_FIXED = 0, 1, 2
+
+LINE_BYTES = 64
+CONTROL_BYTES = 4096
+LANE_BYTES = 4 * LINE_BYTES
+WRITER_BYTES = 128
+PAGE_BYTES = 16
+PAGE_ALIGNMENT = 4096
+CLASSES_BYTES = 256 * 1024
+TOTALS_BYTES = LINE_BYTES
+
+MIN_PAGE_SIZE, MAX_PAGE_SIZE = 4096, 524_288
+MIN_PAGES, MAX_PAGES = 2, 65_534
+MAX_LANES = 65_534
+MAX_WRITERS = 65_534
+
+SEQUENCE_BITS, PAGE_BITS, COMMITTED_BITS = 28, 16, 20
+SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
+PAGE_MASK = (1 << PAGE_BITS) - 1
+COMMITTED_MASK = (1 << COMMITTED_BITS) - 1
+PAGE_SHIFT = COMMITTED_BITS
+SEQUENCE_SHIFT = COMMITTED_BITS + PAGE_BITS
+NO_PAGE = PAGE_MASK
+NO_PAGE_POSITION = NO_PAGE << PAGE_SHIFT  # sequence 0, no page: a lane at creation; of progress and note, too
+
+OWNER_WRITER_BITS, OWNER_PID_BITS, OWNER_START_BITS = 16, 22, 26
+OWNER_PID_SHIFT = OWNER_WRITER_BITS
+OWNER_START_SHIFT = OWNER_WRITER_BITS + OWNER_PID_BITS
+OWNER_PID_MASK = (1 << OWNER_PID_BITS) - 1
+OWNER_START_MASK = (1 << OWNER_START_BITS) - 1
+UNKNOWN_WRITER = 0xFFFF
+
+IDENTITY_PID_BITS, IDENTITY_START_BITS = 22, 42
+
+
+class CONTROL:
+    """The control block: written once at creation, but for the lines from `recording` on."""
+
+    magic: U64 = 0
+    version: U32 = 8
+    mode: U32 = 12
+    page_size: U32 = 16
+    pages: U32 = 20
+    cpus: U32 = 24  # cpu slots
+    lanes_per_cpu: U32 = 28
+    writers: U32 = 32  # entries of the writer table, number 0 included
+    classes_bytes: U32 = 36
+    flush_ms: U32 = 40
+    block_ms: U32 = 44
+    segment_bytes: U64 = 48
+    uuid: U128 = 56
+    boot_id: U128 = 72
+    pid_namespace: U64 = 88  # inode numbers
+    time_namespace: U64 = 96
+    uid: U32 = 104
+    clock_kind: U32 = 108
+    clock_cycles: U64 = 112  # one reading of the three clocks together, at creation
+    clock_monotonic_ns: U64 = 120
+    clock_realtime_ns: U64 = 128
+    session_pid: U32 = 136  # of the `run` or `record()` that the channel lives for; 0: none
+    session_start: U64 = 144
+    # read by every producer at every event, written when a reader comes or goes
+    recording: U32 = 256
+    removed: U32 = 260  # 1: the name is gone; 2: and what is left is to be drained
+    # read by producers once a page
+    asleep: U32 = 320  # the collector sleeps on the semaphore `full`
+    # the collector's
+    collector_pid: U32 = 384
+    reader: U32 = 388  # a reader has the FIFO open
+    collector_start: U64 = 392
+    goodbyes: U32 = 400  # collectors that ended in order; a reader sees it change
+    period: U32 = 404  # readers' periods begun
+    damaged: U64 = 408  # words of the segment found to be nonsense
+    classes_count: U32 = 448  # under the lock of the class table; stored last
+    classes_used: U32 = 452  # bytes
+    fifo: Path1024 = 1024  # path, UTF-8 as the file system has it, ended by NUL
+
+
+class CPU:
+    """A cpu slot: events refused while no lane was held.  Counted by atomic additions."""
+
+    missed_no_lane: U64 = 0
+    missed_bad_arguments: U64 = 8
+
+
+class LANE:
+    """A lane.  First line: the producers', written under the owner.  The others: the collector's."""
+
+    owner: U64 = 0
+    position: U64 = 8
+    last_stamp: U64 = 16
+    first: U16 = 24  # the lane's own descriptor: the successor of "no page"
+    cursor: U16 = 26  # where to look for a waiting page next: a hint
+    missed_no_page: U64 = 32
+    missed_timeout: U64 = 40
+    taken: U64 = 48  # pages ever taken; not 0: the lane was used
+    progress: U64 = 64
+    note: U64 = 72
+    discarded_before: U64 = 80  # missed until recording was enabled for this reader
+    sent_stamp: U64 = 88  # the last stamp sent, for packets that hold no record
+    totals: Totals2 = 128
+
+
+class TOTALS:
+    """One of a lane's two slots of totals; counts are of records."""
+
+    packet: U64 = 0  # the next packet's number in full
+    delivered: U64 = 8
+    unread: U64 = 16  # lost: the reader left before it read them
+    damaged: U64 = 24  # lost: the segment held nonsense
+    discarded: U64 = 32  # told in the last packet
+
+
+class WRITER:
+    """An entry of the writer table, claimed by one CAS of `identity` from 0."""
+
+    identity: U64 = 0  # start ticks 42 | pid 22
+    thread_start: U64 = 8  # ticks
+    tid: U32 = 16
+    ended: U32 = 20  # the thread said goodbye
+    process: Name48 = 32  # names: UTF-8, ended by NUL
+    thread: Name48 = 80
+
+
+class PAGE:
+    """A page descriptor."""
+
+    owner: U64 = 0
+    next: U16 = 8  # valid, like length, only when the lane's position names a later page
+    length: U32 = 12
+
+
+class CONTEXT:
+    """What one process' code must know of one channel: addresses in this process, and the geometry.
+
+    Constant once made, and kept as the payload of a `bytes` that lives as long as the process: the code finds it through
+    the first slot of the object whose method is called.
+    """
+
+    recording: U64 = 0  # address of the switch; of a word that stays 0 when the channel is disabled or closed
+    control: U64 = 8
+    cpus: U64 = 16
+    lanes: U64 = 24
+    writers: U64 = 32
+    descriptors: U64 = 40
+    pages: U64 = 48
+    waiting: U64 = 56  # sem_t *
+    full: U64 = 64  # sem_t *
+    slots: U64 = 72  # SLOT of writer number n, private memory that is zero after a fork
+    key: U64 = 80  # pthread key, whose value is the thread's slot
+    cpu_word: U64 = 88  # address of the cpu id, or its offset from the thread pointer (CPU_RSEQ)
+    cpu_kind: U64 = 96
+    clock_kind: U64 = 104
+    clock_limit: U64 = 112  # cycles that a last stamp may be ahead of now before it counts as damage
+    cpu_slots: U64 = 120
+    lanes_per_cpu: U64 = 128
+    lanes_count: U64 = 136
+    writers_count: U64 = 144
+    page_size: U64 = 152
+    pages_count: U64 = 160
+    limit: U64 = 168  # bytes of the longest blob
+    foreign: U64 = 176  # not 0: of another pid or time namespace, cannot be judged
+    naming: U64 = 184  # PyObject *: called with a new writer's number, where there is an interpreter to call
+    pending: U64 = 192  # PyObject *: called with the channel at the first event, to attach it; 0: it is attached
+
+
+class SLOT:
+    """A thread's own: in private memory that the kernel wipes on fork, so that the child is another writer.
+
+    Slot n is that of writer n; slot 0 is shared by the threads that found the writer table full.
+    """
+
+    owner: U64 = 0  # what the thread stores into a lane's owner; 0: not registered
+    entry: U64 = 8  # address of its WRITER, 0: none
+
+
+class COLLECTOR:
+    """What the collector's code must know beside the CONTEXT: its own memory, and what it has told this reader."""
+
+    context: U64 = 0  # address of the CONTEXT
+    sends: U64 = 8  # address of SENDS_MAX entries of SEND
+    iovecs: U64 = 16  # address of 2 * SENDS_MAX struct iovec
+    headers: U64 = 24  # address of packet headers with the collector's own records
+    headers_bytes: U64 = 32
+    announced: U64 = 40  # a bit for each (lane, writer)
+    announced_stride: U64 = 48  # bytes a lane
+    begun: U64 = 56  # a byte for each lane: this reader has had a packet of it
+    ring: U64 = 64  # address of RING_MAX entries of RING: what was written last
+    ring_next: U64 = 72
+    first_lane: U64 = 80  # where the next pass begins, so that no lane starves
+    known_ids: U64 = 88  # class ids below this are in the metadata that the reader has
+    clock_due: U64 = 96
+    sends_count: U64 = 104  # of the batch that is being written
+    sends_done: U64 = 112
+    iovec_next: U64 = 120
+    iovec_count: U64 = 128
+    send_left: U64 = 136  # bytes of send `sends_done` that are not written yet
+    wrote_bytes: U64 = 144
+    wrote_packets: U64 = 152
+    recycled: U64 = 160
+    closed: U64 = 168  # a byte for each lane: taken once since recording went off
+    owners: U64 = 176  # a word for each lane: its owner at the last look
+
+
+class SEND:
+    """A packet of a batch: what it says, and what is to be done when it has been written."""
+
+    lane: U64 = 0  # number
+    progress: U64 = 8  # the lane's progress once this is sent
+    packet: U64 = 16  # its number in full
+    bytes: U64 = 24  # on the wire; 0: nothing is sent, only progress is made
+    events: U64 = 32
+    damaged: U64 = 40
+    discarded: U64 = 48
+    recycle: U64 = 56  # page + 1 that goes back to the pool; 0: none
+    stamp: U64 = 64  # of the last record
+
+
+class RING:
+    """A packet that was written: to know what a departing reader left unread."""
+
+    bytes: U64 = 0
+    lane: U64 = 8  # number + 1; 0: metadata
+    events: U64 = 16
+
+
+SLOT_BYTES = 16
+CONTEXT_BYTES = 200
+COLLECTOR_BYTES = 192
+SEND_BYTES = 72
+RING_BYTES = 24
+IOVEC_BYTES = 16
+SENDS_MAX = 256
+RING_MAX = 16_384  # packets in a pipe of 1 MiB: the shortest has 80 bytes
+
+
+def width_of(table: type, field: str) -> int:
+    """Width of a field in bytes."""
+    return WIDTHS[table.__annotations__[field]]
+
+
+def fields_of(table: type) -> dict[str, int]:
+    """Names and offsets of a table's fields, in order."""
+    return {field: getattr(table, field) for field in table.__annotations__}
+
+
+class Geometry:
+    """Sizes of a channel, and the offsets that follow from them.  Offsets and sizes in bytes."""
+
+    __slots__ = ("classes_bytes", "cpus", "lanes_per_cpu", "page_size", "pages", "writers")
+
+    def __init__(
+        self, *, page_size: int, pages: int, cpus: int, lanes_per_cpu: int, writers: int, classes_bytes: int
+    ) -> None:
+        self.page_size = page_size
+        self.pages = pages
+        self.cpus = cpus
+        self.lanes_per_cpu = lanes_per_cpu
+        self.writers = writers
+        self.classes_bytes = classes_bytes
+
+    @property
+    def lanes(self) -> int:
+        return self.cpus * self.lanes_per_cpu
+
+    @property
+    def cpus_at(self) -> int:
+        return CONTROL_BYTES
+
+    @property
+    def lanes_at(self) -> int:
+        return self.cpus_at + self.cpus * LINE_BYTES
+
+    @property
+    def writers_at(self) -> int:
+        return self.lanes_at + self.lanes * LANE_BYTES
+
+    @property
+    def classes_at(self) -> int:
+        return self.writers_at + self.writers * WRITER_BYTES
+
+    @property
+    def descriptors_at(self) -> int:
+        return self.classes_at + self.classes_bytes
+
+    @property
+    def pages_at(self) -> int:
+        end = self.descriptors_at + self.pages * PAGE_BYTES
+        return -(-end // PAGE_ALIGNMENT) * PAGE_ALIGNMENT
+
+    @property
+    def segment_bytes(self) -> int:
+        return self.pages_at + self.pages * self.page_size
+
+    @property
+    def limit(self) -> int:
+        """Bytes of the longest blob: the record's size is 16 bits wide, and a record lies in one page."""
+        return min(0xFFFF, self.page_size - 16)
+
+    def check(self) -> str | None:
+        """What is wrong with these sizes, in words, or None."""
+        if self.page_size % PAGE_ALIGNMENT or not MIN_PAGE_SIZE <= self.page_size <= MAX_PAGE_SIZE:
+            return (
+                f"page size {self.page_size}: must be a multiple of {PAGE_ALIGNMENT} "
+                f"from {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE} bytes"
+            )
+        if not MIN_PAGES <= self.pages <= MAX_PAGES:
+            return f"{self.pages} pages: must be {MIN_PAGES} to {MAX_PAGES}"
+        if self.cpus < 1 or self.lanes_per_cpu < 2 or self.lanes > MAX_LANES:
+            return f"{self.cpus} cpus with {self.lanes_per_cpu} lanes each: at most {MAX_LANES} lanes, at least 2 a cpu"
+        if not 2 <= self.writers <= MAX_WRITERS + 1:
+            return f"{self.writers} writers: must be 2 to {MAX_WRITERS + 1}"
+        if self.classes_bytes % LINE_BYTES or not 0 <= self.classes_bytes <= 1 << 26:
+            return f"class table of {self.classes_bytes} bytes: must be a multiple of {LINE_BYTES} up to {1 << 26}"
+        return None
+
+
+def possible_cpus() -> int:
+    """Cpu slots of a new channel: the cpus that this machine may ever have, or $SHMTRACE_CPUS (for tests)."""
+    override = os.environ.get("SHMTRACE_CPUS")
+    if override:
+        return int(override)
+    try:
+        with open("/sys/devices/system/cpu/possible") as file:
+            return int(file.read().strip().replace(",", "-").split("-")[-1]) + 1
+    except (OSError, ValueError):
+        return os.cpu_count() or 1
+
+
+def _check() -> None:
+    for table, size in (
+        (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
+        (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (SLOT, SLOT_BYTES), (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES),
+        (RING, RING_BYTES),
+    ):  # fmt: skip
+        end = 0
+        for field, offset in fields_of(table).items():
+            width = width_of(table, field)
+            assert offset >= end, f"{table.__name__}.{field} overlaps the field before it"
+            assert offset % min(width, 8) == 0, f"{table.__name__}.{field} is not aligned"
+            end = offset + width
+        assert end <= size, f"{table.__name__} is longer than {size} bytes"
+    assert SEQUENCE_BITS + PAGE_BITS + COMMITTED_BITS == 64
+    assert OWNER_WRITER_BITS + OWNER_PID_BITS + OWNER_START_BITS == 64
+    assert IDENTITY_PID_BITS + IDENTITY_START_BITS == 64
+    assert MAX_PAGE_SIZE < 1 << COMMITTED_BITS, "committed bytes must be able to say: full"
+    assert 2 * MAX_PAGES < 1 << (SEQUENCE_BITS - 1), "sequences are compared modulo"
+    assert LANE.progress == LINE_BYTES > LANE.taken, "producers and collector write different cache lines"
+
+
+_check()

@@ -1,0 +1,79 @@
+"""From jitted functions to relocatable object code: a few C functions, and no trace of the process that compiled them.
+
+numba infers the types and LLVM does the rest; the result is an ELF object that any process can place with `loader`.
+Nothing of numba's runtime is in it, because the core raises, allocates and indexes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import compiler, types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+_I64 = ir.IntType(64)
+
+
+def compile_object(functions: Sequence[Callable[..., int]]) -> bytes:
+    """One ELF object with a C function for each of `functions`, whose arguments and results are int64."""
+    llvm.initialize_native_asmparser()  # inline assembly needs it
+    flags = compiler.Flags()
+    flags.error_model = "numpy"  # nothing raises
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.nrt = False
+    target = cpu_target.target_context
+    entries = ir.Module("shmtrace")
+    entries.triple = llvm.get_process_triple()
+    compiled = []
+    for function in functions:
+        arguments = (types.int64,) * function.__code__.co_argcount
+        result = compiler.compile_extra(
+            cpu_target.typing_context, target, function, arguments, types.int64, flags, {}
+        )
+        compiled.append(result)
+        _wrap(entries, result, function.__name__, target)
+    whole = llvm.parse_assembly(str(entries))
+    for result in compiled:
+        with global_compiler_lock:
+            result.library.finalize()
+        whole.link_in(llvm.parse_assembly(result.library.get_llvm_str()))
+    names = {function.__name__ for function in functions}
+    for symbol in (*whole.functions, *whole.global_variables):
+        if not symbol.is_declaration and symbol.name not in names:
+            symbol.linkage = "internal"
+    return _emit(whole)
+
+
+def _wrap(module: Any, result: Any, name: str, target: Any) -> None:
+    """A function with the C convention around one with numba's (which returns a status beside the value)."""
+    description = result.fndesc
+    count = len(description.argtypes)
+    wrapper = ir.Function(module, ir.FunctionType(_I64, [_I64] * count), name)
+    builder = ir.IRBuilder(wrapper.append_basic_block())
+    inner = ir.Function(module, target.call_conv.get_function_type(types.int64, description.argtypes),
+                        description.llvm_func_name)  # fmt: skip
+    _, value = target.call_conv.call_function(builder, inner, types.int64, description.argtypes, wrapper.args)
+    builder.ret(value)
+
+
+def _emit(module: Any) -> bytes:
+    """Optimise and translate.  The large code model knows only 64-bit absolute addresses, so code can lie anywhere."""
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        reloc="static",
+        codemodel="large",
+    )
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    module.verify()
+    code: bytes = machine.emit_object(module)
+    return code

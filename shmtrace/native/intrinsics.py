@@ -1,0 +1,250 @@
+"""What numba has no words for: loads and stores with a memory order, compare-and-swap, the clock, the cpu, C functions.
+
+All numbers are int64, addresses too: numba makes a float of uint64 + int64.  Words of 64 bits with the top bit set are
+negative here, which `>>` and `&` do not mind.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import namedtuple
+from typing import Any, TypeVar, cast
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from ..layout import fields_of
+
+Table = TypeVar("Table")
+
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_AARCH64 = platform.machine() == "aarch64"
+
+
+def frozen(table: type[Table]) -> type[Table]:
+    """A table of offsets as jitted code can take it: a named tuple of constants."""
+    fields = fields_of(table)
+    return cast("type[Table]", namedtuple(table.__name__, fields)(**fields))  # type: ignore[misc]
+
+
+def _pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _load(bits: int, order: str) -> Any:
+    kind = ir.IntType(bits)
+
+    @intrinsic
+    def load(typingctx: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = builder.load_atomic(_pointer(builder, args[0], kind), order, bits // 8)
+            return value if bits == 64 else builder.zext(value, _I64)
+
+        return types.int64(types.int64), generate
+
+    return load
+
+
+def _store(bits: int, order: str) -> Any:
+    kind = ir.IntType(bits)
+
+    @intrinsic
+    def store(typingctx: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = args[1] if bits == 64 else builder.trunc(args[1], kind)
+            builder.store_atomic(value, _pointer(builder, args[0], kind), order, bits // 8)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return store
+
+
+# Relaxed unless the name says more.  Every use of the others names its partner.
+load8 = _load(8, "monotonic")
+load16 = _load(16, "monotonic")
+load32 = _load(32, "monotonic")
+load64 = _load(64, "monotonic")
+load32_acquire = _load(32, "acquire")
+load64_acquire = _load(64, "acquire")
+store8 = _store(8, "monotonic")
+store16 = _store(16, "monotonic")
+store32 = _store(32, "monotonic")
+store64 = _store(64, "monotonic")
+store32_release = _store(32, "release")
+store64_release = _store(64, "release")
+
+
+@intrinsic
+def read64(typingctx: Any, address: Any) -> Any:
+    """A load of a word that nobody writes while the code runs: LLVM may keep it in a register across calls."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(_pointer(builder, args[0], _I64), align=8)
+        value.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return value
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def write64(typingctx: Any, address: Any, value: Any) -> Any:
+    """A plain store, for records that are not committed yet: LLVM may merge it with its neighbours."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _pointer(builder, args[0], _I64), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def swap_acquire(typingctx: Any, address: Any, expected: Any, new: Any) -> Any:
+    """Compare-and-swap of a 64-bit word: 1 if it held `expected` and now holds `new`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(builder, args[0], _I64)
+        result = builder.cmpxchg(pointer, args[1], args[2], "acquire", "monotonic")
+        return builder.zext(builder.extract_value(result, 1), _I64)
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def add64(typingctx: Any, address: Any, value: Any) -> Any:
+    """Atomic addition; the value before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _pointer(builder, args[0], _I64), args[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def fence(typingctx: Any) -> Any:
+    """A full fence."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def likely(typingctx: Any, condition: Any) -> Any:
+    """The condition, which LLVM may take for true when it lays out the code."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        boolean = ir.IntType(1)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(boolean, [boolean, boolean]), "llvm.expect.i1"
+        )
+        return builder.call(function, [args[0], boolean(1)])
+
+    return types.boolean(types.boolean), generate
+
+
+@intrinsic
+def cycles(typingctx: Any) -> Any:
+    """The cycle counter: `rdtsc`, or `cntvct_el0` on aarch64.  Not ordered with other instructions."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if _AARCH64:
+            return builder.asm(ir.FunctionType(_I64, []), "mrs $0, cntvct_el0", "=r", [], True)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, []), "llvm.readcyclecounter")
+        return builder.call(function, [])
+
+    return types.int64(), generate
+
+
+@intrinsic
+def thread_pointer(typingctx: Any) -> Any:
+    """The address from which a thread's own memory is counted."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if _AARCH64:
+            return builder.asm(ir.FunctionType(_I64, []), "mrs $0, tpidr_el0", "=r", [], False)
+        return builder.asm(ir.FunctionType(_I64, []), "movq %fs:0, $0", "=r", [], False)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def copy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
+    """memcpy."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        cgutils.raw_memcpy(builder, _pointer(builder, args[0], _I8), _pointer(builder, args[1], _I8), args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+def scratch(size: int) -> Any:
+    """A function that gives the address of `size` zero bytes in the caller's frame."""
+
+    @intrinsic
+    def stack(typingctx: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            memory = cgutils.alloca_once(builder, ir.ArrayType(_I64, (size + 7) // 8), zfill=True)
+            return builder.ptrtoint(memory, _I64)
+
+        return types.int64(), generate
+
+    return stack
+
+
+def text(string: str) -> Any:
+    """A function that gives the address of a constant C string, which lies beside the code."""
+
+    @intrinsic
+    def constant(typingctx: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.ptrtoint(context.insert_const_string(builder.module, string), _I64)
+
+        return types.int64(), generate
+
+    return constant
+
+
+def address_of(symbol: str) -> Any:
+    """A function that gives the address of a C symbol, which the loader fills in."""
+
+    @intrinsic
+    def address(typingctx: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            variable = cgutils.get_or_insert_function  # a name is all that is needed; its type does not matter
+            function = variable(builder.module, ir.FunctionType(_I64, []), symbol)
+            return builder.ptrtoint(function, _I64)
+
+        return types.int64(), generate
+
+    return address
+
+
+def external(symbol: str, arguments: int, *, result_bits: int = 64, variadic: bool = False) -> Any:
+    """A C function that takes `arguments` integers or pointers and gives one, sign-extended.
+
+    With `variadic`, the last of the arguments stand for the ``...`` of the prototype, which has two named ones.
+    """
+    result = ir.IntType(result_bits)
+    named = 2 if variadic else arguments
+    prototype = ir.FunctionType(result, [_I64] * named, var_arg=variadic)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = cgutils.get_or_insert_function(builder.module, prototype, symbol)
+        value = builder.call(function, args)
+        return value if result_bits == 64 else builder.sext(value, _I64)
+
+    int64 = types.int64
+    functions = {
+        0: lambda typingctx: (int64(), generate),
+        1: lambda typingctx, a: (int64(int64), generate),
+        2: lambda typingctx, a, b: (int64(int64, int64), generate),
+        3: lambda typingctx, a, b, c: (int64(int64, int64, int64), generate),
+        4: lambda typingctx, a, b, c, d: (int64(int64, int64, int64, int64), generate),
+        5: lambda typingctx, a, b, c, d, e: (int64(int64, int64, int64, int64, int64), generate),
+    }
+    return intrinsic(functions[arguments])

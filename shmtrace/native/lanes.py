@@ -1,0 +1,401 @@
+"""The producer's half of the protocol: one event, from the switch to the commit.
+
+The steps, each one access to shared memory.  A process may be killed or stopped between any two of them; what then
+happens is said at the end of each line.  (The collector's steps stand at the head of collect.py.)
+
+    P1   look       load the recording switch                    off: return
+    P2   take       CAS lane.owner 0 -> me, acquire              killed from here on: the collector gives the lane back
+    P3   look again load the recording switch, under the lane    after it has taken every lane, nothing is committed
+    P4   read       load position; check its bounds              a damaged lane is passed over
+    P5   token      sem_trywait(waiting)                         killed: the count is one too low, mended at the flush
+    P6   page       CAS page.owner 0 -> (lane, sequence + 1)     killed: an orphan, freed with the lane
+    P7   length     store old page.length
+    P8   successor  store old page.next (no page: lane.first)
+    P9   switch     store position (sequence + 1, page, 0), release: the old page is full, the chain is longer by one
+    P9a  wake       full fence; if the collector is asleep, sem_post(full)
+    P10  record     clock, last stamp, header, payload: behind the position, so it does not exist
+    P11  commit     store position, release                      killed: the record is in
+    P12  give back  store lane.owner = 0, release
+
+P4 to P9 of a full page are the slow path; the fast path is P1 to P4 and P10 to P12: one locked instruction.
+
+The segment is not trusted: whatever another process wrote into `position`, the page and the bytes in it are checked
+against the geometry before anything is written.  All state comes in through `context` (layout.CONTEXT); no address of
+this process and no object's is in the code.
+"""
+
+from __future__ import annotations
+
+import numba
+
+from .. import layout, wire
+from . import intrinsics as do
+from .intrinsics import fence, frozen, likely, load16, load32, load64, read64, store16, store32, store64, store64_release
+
+CONTEXT, CONTROL, CPU, LANE, PAGE, SLOT, WRITER = map(
+    frozen,
+    (layout.CONTEXT, layout.CONTROL, layout.CPU, layout.LANE, layout.PAGE, layout.SLOT, layout.WRITER),
+)
+RECORD = frozen(wire.RECORD)
+RECORD_BYTES, RECORD_ALIGNMENT = wire.RECORD_BYTES, wire.RECORD_ALIGNMENT
+LINE_BYTES, LANE_BYTES, PAGE_BYTES, SLOT_BYTES, WRITER_BYTES = (
+    layout.LINE_BYTES, layout.LANE_BYTES, layout.PAGE_BYTES, layout.SLOT_BYTES, layout.WRITER_BYTES,
+)  # fmt: skip
+NO_PAGE, PAGE_MASK, PAGE_SHIFT = layout.NO_PAGE, layout.PAGE_MASK, layout.PAGE_SHIFT
+SEQUENCE_MASK, SEQUENCE_SHIFT, SEQUENCE_BITS = layout.SEQUENCE_MASK, layout.SEQUENCE_SHIFT, layout.SEQUENCE_BITS
+COMMITTED_MASK = layout.COMMITTED_MASK
+CPU_RSEQ, CPU_FIXED, CLOCK_TSC = layout.CPU_RSEQ, layout.CPU_FIXED, layout.CLOCK_TSC
+UNKNOWN_WRITER = layout.UNKNOWN_WRITER
+OWNER_PID_SHIFT, OWNER_PID_MASK = layout.OWNER_PID_SHIFT, layout.OWNER_PID_MASK
+OWNER_START_SHIFT, OWNER_START_MASK = layout.OWNER_START_SHIFT, layout.OWNER_START_MASK
+IDENTITY_PID_BITS = layout.IDENTITY_PID_BITS
+WRITER_BITS_MASK = (1 << layout.OWNER_WRITER_BITS) - 1
+CPU_ID_MASK = 0xFFFF
+CPU_ID_BAD = 1 << 31  # the kernel's -1 and -2, as u32
+NAME_BYTES = layout.WIDTHS["Name48"]
+
+inlined = numba.njit(error_model="numpy", forceinline=True, _nrt=False)
+apart = numba.njit(error_model="numpy", _nrt=False)
+
+sem_trywait = do.external("sem_trywait", 1, result_bits=32)
+sem_post = do.external("sem_post", 1, result_bits=32)
+sched_getcpu = do.external("sched_getcpu", 0, result_bits=32)
+clock_gettime = do.external("clock_gettime", 2, result_bits=32)
+pthread_getspecific = do.external("pthread_getspecific", 1)
+pthread_setspecific = do.external("pthread_setspecific", 2, result_bits=32)
+c_open = do.external("open", 2, result_bits=32)
+c_read = do.external("read", 3)
+c_close = do.external("close", 1, result_bits=32)
+getpid = do.external("getpid", 0, result_bits=32)
+gettid = do.external("gettid", 0, result_bits=32)
+timespec = do.scratch(16)
+file_buffer = do.scratch(1024)
+process_stat = do.text("/proc/self/stat")
+process_comm = do.text("/proc/self/comm")
+thread_stat = do.text("/proc/thread-self/stat")
+thread_comm = do.text("/proc/thread-self/comm")
+FILE_BYTES = 1024
+O_CLOEXEC = 0o2000000
+MONOTONIC = 1
+
+
+@inlined
+def monotonic(which: int) -> int:
+    """A clock of the kernel in ns."""
+    time = timespec()
+    clock_gettime(which, time)
+    return load64(time) * 1_000_000_000 + load64(time + 8)
+
+
+@inlined
+def now(context: int) -> int:
+    """The channel's clock."""
+    if likely(read64(context + CONTEXT.clock_kind) == CLOCK_TSC):
+        return do.cycles()
+    return monotonic(MONOTONIC)
+
+
+@inlined
+def current_cpu(context: int) -> int:
+    """The cpu that this thread runs on, for the moment."""
+    kind = read64(context + CONTEXT.cpu_kind)
+    word = read64(context + CONTEXT.cpu_word)
+    if likely(kind == CPU_RSEQ):
+        cpu = load32(do.thread_pointer() + word)
+        if likely(cpu < CPU_ID_BAD):
+            return cpu
+    elif kind == CPU_FIXED:
+        return load32(word)
+    cpu = sched_getcpu()
+    return cpu if cpu >= 0 else 0
+
+
+# -- who writes
+
+
+@apart
+def read_file(path: int, buffer: int) -> int:
+    """The beginning of a file; its length, 0 if it cannot be read."""
+    file = c_open(path, O_CLOEXEC)
+    if file < 0:
+        return 0
+    size = c_read(file, buffer, FILE_BYTES - 1)
+    c_close(file)
+    return max(size, 0)
+
+
+@apart
+def start_ticks(path: int) -> int:
+    """Start time of a process or thread, in clock ticks since boot: the 22nd word of its `stat`, 0 if unknown.
+
+    The second word is a name in parentheses and may hold anything, so count from the last ")".
+    """
+    buffer = file_buffer()
+    size = read_file(path, buffer)
+    at = size - 1
+    while at > 0 and do.load8(buffer + at) != 41:
+        at -= 1
+    spaces = 0
+    while at < size and spaces < 20:
+        if do.load8(buffer + at) == 32:
+            spaces += 1
+        at += 1
+    ticks = 0
+    while at < size and 48 <= do.load8(buffer + at) <= 57:
+        ticks = ticks * 10 + do.load8(buffer + at) - 48
+        at += 1
+    return ticks
+
+
+@apart
+def read_name(path: int, target: int) -> None:
+    """The kernel's name of a process or thread into a writer's entry."""
+    buffer = file_buffer()
+    size = min(read_file(path, buffer), NAME_BYTES - 1)
+    for i in range(size):
+        character = do.load8(buffer + i)
+        do.store8(target + i, 0 if character == 10 else character)
+    do.store8(target + size, 0)
+
+
+@apart
+def register(context: int) -> int:
+    """Claim an entry of the writer table for this thread, and keep in its slot what it stores into a lane's owner.
+
+    A table that is full gives the unknown writer: the events are recorded all the same.
+    """
+    pid = getpid()
+    start = start_ticks(process_stat())
+    identity = (start << IDENTITY_PID_BITS) | pid
+    count = read64(context + CONTEXT.writers_count)
+    writers = read64(context + CONTEXT.writers)
+    tid = gettid()
+    number, entry = 0, 0
+    for i in range(count - 1):
+        candidate = 1 + (tid + i) % (count - 1)
+        # acquire: what the collector cleared when it freed the entry comes before what is written into it now
+        word = writers + candidate * WRITER_BYTES + WRITER.identity
+        if load64(word) == 0 and do.swap_acquire(word, 0, identity):
+            number, entry = candidate, word
+            break
+    if entry != 0:
+        store32(entry + WRITER.ended, 0)
+        store32(entry + WRITER.tid, tid)
+        store64(entry + WRITER.thread_start, start_ticks(thread_stat()))
+        read_name(process_comm(), entry + WRITER.process)
+        read_name(thread_comm(), entry + WRITER.thread)
+    judged = 0 if read64(context + CONTEXT.foreign) != 0 else pid
+    me = (
+        ((start & OWNER_START_MASK) << OWNER_START_SHIFT)
+        | ((judged & OWNER_PID_MASK) << OWNER_PID_SHIFT)
+        | (number if number != 0 else UNKNOWN_WRITER)
+    )
+    slot = read64(context + CONTEXT.slots) + number * SLOT_BYTES
+    store64(slot + SLOT.entry, entry)
+    store64(slot + SLOT.owner, me)
+    pthread_setspecific(read64(context + CONTEXT.key), slot)
+    return me
+
+
+@inlined
+def registered(context: int) -> int:
+    """What this thread stores into a lane's owner, 0 if it has not registered (or is a fork of one that has)."""
+    slot = pthread_getspecific(read64(context + CONTEXT.key))
+    return load64(slot + SLOT.owner) if likely(slot != 0) else 0
+
+
+# -- lanes and pages
+
+
+@inlined
+def lane_at(context: int, cpu: int, number: int) -> int:
+    """Address of one of a cpu slot's lanes."""
+    lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
+    return read64(context + CONTEXT.lanes) + (cpu * lanes_per_cpu + number) * LANE_BYTES
+
+
+@inlined
+def give_back(lane: int) -> None:
+    """P12.  Release: matched by the acquire of P2, E1 and R2; the next owner sees all that this one wrote."""
+    store64_release(lane + LANE.owner, 0)
+
+
+@inlined
+def take_page(context: int, lane: int, sequence: int) -> int:
+    """P6: a waiting page becomes this lane's; its number, or -1.
+
+    Two rounds, because pages may move behind the search's back.  The owner word is 0 for every waiting page and only
+    then, so the CAS can take no page that is anybody's.
+    """
+    descriptors = read64(context + CONTEXT.descriptors)
+    pages = read64(context + CONTEXT.pages_count)
+    number = (lane - read64(context + CONTEXT.lanes)) // LANE_BYTES
+    word = ((number + 1) << SEQUENCE_BITS) | sequence
+    page = load16(lane + LANE.cursor)
+    for _ in range(2 * pages):
+        if page >= pages:
+            page = 0
+        owner = descriptors + page * PAGE_BYTES + PAGE.owner
+        # acquire: matched by the release of C8; the collector has read what stood in the page
+        if load64(owner) == 0 and do.swap_acquire(owner, 0, word):
+            store16(lane + LANE.cursor, page + 1)
+            return page
+        page += 1
+    return -1
+
+
+@apart
+def switch_page(context: int, lane: int, position: int) -> bool:
+    """P5 to P9a: the lane goes on in a waiting page.  False if there is none.
+
+    The token of a search that found no page is not given back: a count that is too high must be able to fall.
+    """
+    if sem_trywait(read64(context + CONTEXT.waiting)) != 0:
+        return False
+    sequence = ((position >> SEQUENCE_SHIFT) + 1) & SEQUENCE_MASK
+    page = take_page(context, lane, sequence)
+    if page < 0:
+        return False
+    old = (position >> PAGE_SHIFT) & PAGE_MASK
+    if old == NO_PAGE:
+        store16(lane + LANE.first, page)
+    else:
+        descriptor = read64(context + CONTEXT.descriptors) + old * PAGE_BYTES
+        store32(descriptor + PAGE.length, position & COMMITTED_MASK)
+        store16(descriptor + PAGE.next, page)
+    store64(lane + LANE.taken, load64(lane + LANE.taken) + 1)
+    # P9, release: matched by the acquire of C1; who sees the new page sees the old one's length and successor
+    store64_release(lane + LANE.position, (sequence << SEQUENCE_SHIFT) | (page << PAGE_SHIFT))
+    # P9a: the position is stored before `asleep` is loaded; the collector sets `asleep`, fences and looks once more
+    fence()
+    if load32(read64(context + CONTEXT.control) + CONTROL.asleep) != 0:
+        sem_post(read64(context + CONTEXT.full))
+    return True
+
+
+@inlined
+def has_room(context: int, position: int, need: int) -> bool:
+    """P4: the position names a page, and the record fits.  Both are checked, whoever wrote the word."""
+    page = (position >> PAGE_SHIFT) & PAGE_MASK
+    committed = position & COMMITTED_MASK
+    return page < read64(context + CONTEXT.pages_count) and committed + need <= read64(context + CONTEXT.page_size)
+
+
+@inlined
+def is_sound(context: int, position: int) -> bool:
+    """P4: the position is one that a lane can have."""
+    page = (position >> PAGE_SHIFT) & PAGE_MASK
+    committed = position & COMMITTED_MASK
+    return (page == NO_PAGE or page < read64(context + CONTEXT.pages_count)) and committed <= read64(
+        context + CONTEXT.page_size
+    )
+
+
+@apart
+def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
+    """The slow path of `take`: a lane, taken, whose page has room for `need` bytes; 0 if refused, which is counted.
+
+    `lane` is one that is taken already, or 0.  The cpu's lanes are tried in order and then the next cpu's; nobody waits.
+    """
+    lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
+    cpu_slots = read64(context + CONTEXT.cpu_slots)
+    tried = 0
+    while True:
+        while lane == 0 and tried < 2 * lanes_per_cpu:
+            candidate = lane_at(context, (cpu + tried // lanes_per_cpu) % cpu_slots, tried % lanes_per_cpu)
+            if load64(candidate + LANE.owner) == 0 and do.swap_acquire(candidate + LANE.owner, 0, me):  # P2
+                lane = candidate
+            tried += 1
+        if lane == 0:
+            do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_no_lane, 1)
+            return 0
+        if load32(read64(context + CONTEXT.recording)) == 0:  # P3
+            give_back(lane)
+            return 0
+        position = load64(lane + LANE.position)
+        if has_room(context, position, need):
+            return lane
+        if is_sound(context, position):
+            if switch_page(context, lane, position):
+                return lane
+            store64(lane + LANE.missed_no_page, load64(lane + LANE.missed_no_page) + 1)
+            give_back(lane)
+            return 0
+        give_back(lane)
+        lane = 0
+
+
+@inlined
+def take(context: int, me: int, cpu: int, need: int) -> int:
+    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes; 0 if refused or off."""
+    cpu_slots = read64(context + CONTEXT.cpu_slots)
+    slot = cpu if likely(cpu < cpu_slots) else cpu % cpu_slots
+    lane = lane_at(context, slot, 0)
+    # P2, acquire: matched by the release of P12, E5 and R5
+    if likely(do.swap_acquire(lane + LANE.owner, 0, me) != 0):
+        if likely(
+            load32(read64(context + CONTEXT.recording)) != 0  # P3: ordered after P2 by its acquire
+            and has_room(context, load64(lane + LANE.position), need)  # P4
+        ):
+            return lane
+    else:
+        lane = 0
+    return find_room(context, me, slot, lane, need)
+
+
+@apart
+def bounded_stamp(context: int, stamp: int, last: int) -> int:
+    """A stamp not below the lane's last one, which is not believed when it lies far ahead."""
+    limit = stamp + read64(context + CONTEXT.clock_limit)
+    if last > limit:
+        do.add64(read64(context + CONTEXT.control) + CONTROL.damaged, 1)
+        return limit
+    return last
+
+
+@inlined
+def address_of_position(context: int, position: int) -> int:
+    """Where the next record of a lane goes."""
+    page = (position >> PAGE_SHIFT) & PAGE_MASK
+    return read64(context + CONTEXT.pages) + page * read64(context + CONTEXT.page_size) + (position & COMMITTED_MASK)
+
+
+@inlined
+def stamp_record(context: int, lane: int) -> int:
+    """P10: the record's time, kept as the lane's last stamp, before the commit.
+
+    The clock is read without ordering, so that it may run back by some cycles where the lane came from another cpu.
+    """
+    stamp = now(context)
+    last = load64(lane + LANE.last_stamp)
+    if not likely(stamp >= last):
+        stamp = bounded_stamp(context, stamp, last)
+    store64(lane + LANE.last_stamp, stamp)
+    return stamp
+
+
+@inlined
+def padded(size: int) -> int:
+    return (size + (RECORD_ALIGNMENT - 1)) & -RECORD_ALIGNMENT
+
+
+@inlined
+def record(context: int, me: int, identifier: int, data: int, size: int) -> bool:
+    """One record: P1 to P12.  `size` was checked; `me` comes from `registered` or `register`."""
+    need = RECORD_BYTES + padded(size)
+    cpu = current_cpu(context)
+    lane = take(context, me, cpu, need)
+    if not likely(lane != 0):
+        return False
+    position = load64(lane + LANE.position)
+    at = address_of_position(context, position)
+    do.write64(at + RECORD.cycles, stamp_record(context, lane))
+    do.write64(
+        at + RECORD.id,
+        identifier | ((cpu & CPU_ID_MASK) << 16) | ((me & WRITER_BITS_MASK) << 32) | (size << 48),
+    )
+    do.copy(at + RECORD_BYTES, data, size)
+    # P11, release: matched by the acquire of C1; who sees the position sees the record
+    store64_release(lane + LANE.position, position + need)
+    give_back(lane)
+    return True

@@ -1,0 +1,67 @@
+"""Who a process is and whether it lives: pid and start time, as the kernel tells them."""
+
+from __future__ import annotations
+
+import os
+
+
+def start_ticks(pid: int | str = "self", tid: int | None = None) -> int | None:
+    """Start time of a process (or of one of its threads) in clock ticks since boot; None if there is none."""
+    fields = _stat(pid, tid)
+    return None if fields is None else int(fields[19])
+
+
+def is_dead(pid: int, start: int, start_mask: int = -1) -> bool:
+    """True if no thread of the process (pid, start time) is left.
+
+    A pid that is in use by a process that started at another time is dead; a zombie leader whose threads still run is
+    not.  What cannot be read counts as alive.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    fields = _stat(pid)
+    if fields is None:
+        return not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self/stat")
+    if int(fields[19]) & start_mask != start & start_mask:
+        return True
+    if fields[0] not in ("Z", "X"):
+        return False
+    try:
+        threads = [_stat(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return True
+    return all(thread is None or thread[0] in ("Z", "X") for thread in threads)
+
+
+def namespaces() -> tuple[int, int]:
+    """Inode numbers of this process' pid and time namespaces; 0 where the kernel does not tell."""
+    found = []
+    for kind in ("pid", "time"):
+        try:
+            found.append(os.stat(f"/proc/self/ns/{kind}").st_ino)
+        except OSError:
+            found.append(0)
+    return found[0], found[1]
+
+
+def boot_id() -> bytes:
+    """The 16 bytes that tell this boot from any other; zeros where the kernel does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return bytes.fromhex(file.read().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+def _stat(pid: int | str, tid: int | None = None) -> list[str] | None:
+    """The words of a `stat` file from the third (the state) on; the name ahead of it may hold anything."""
+    path = f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat"
+    try:
+        with open(path, "rb") as file:
+            return file.read().rpartition(b")")[2].decode().split()
+    except OSError:
+        return None

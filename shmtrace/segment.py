@@ -1,0 +1,402 @@
+"""A channel's objects in the system: the segment, its two semaphores, the FIFO, the runtime directory.
+
+A segment appears under its name whole or not at all: it is made without a name, filled, and linked last.  Making and
+removing are serialised by a `flock` of the runtime directory.  Everything that is found is looked at before it is used:
+owner, mode, kind, size; no symbolic link is followed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import pwd
+import re
+import stat
+import uuid as uuids
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from . import layout
+from .errors import (
+    ChannelExists,
+    ChannelForeign,
+    ChannelIncompatible,
+    ChannelNotFound,
+    ChannelRemoved,
+    InvalidGeometry,
+    InvalidName,
+    NotEnoughSharedMemory,
+    RuntimeDirectoryError,
+    SharedMemoryUnavailable,
+)
+from .layout import CONTROL, CPU, LANE, PAGE, TOTALS, Geometry
+from .native.loader import libc, map_memory
+from .process import boot_id, namespaces
+
+MEMORY = "/dev/shm"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+LIST_NAMES = ("full", "waiting")
+
+libc.sem_open.restype = ctypes.c_void_p
+libc.sem_getvalue.argtypes = (ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
+libc.sem_post.argtypes = (ctypes.c_void_p,)
+
+
+def check_name(name: str) -> str:
+    """The name, if a channel can have it; else InvalidName."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidName(
+            f"{name!r} is no channel name: 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
+        )
+    return name
+
+
+def object_name(name: str) -> str:
+    """The segment's name; the semaphores have it too, with .full and .waiting."""
+    return f"/shmtrace.{os.geteuid()}.{name}"
+
+
+def segment_path(name: str) -> str:
+    return MEMORY + object_name(name)
+
+
+def semaphore_path(name: str, which: str) -> str:
+    """Where glibc keeps a named semaphore."""
+    return f"{MEMORY}/sem.{object_name(name)[1:]}.{which}"
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def runtime_directory() -> Path:
+    """The directory of the FIFOs, made if it is missing: one's own, mode 0700, no symbolic link.
+
+    $SHMTRACE_DIR, else $XDG_RUNTIME_DIR/shmtrace, else /tmp/shmtrace-<uid>.  Raises RuntimeDirectoryError.
+    """
+    chosen, session = os.environ.get("SHMTRACE_DIR"), os.environ.get("XDG_RUNTIME_DIR")
+    if chosen:
+        path = Path(chosen).absolute()
+    elif session and os.path.isdir(session) and os.stat(session).st_uid == os.geteuid():
+        path = Path(session, "shmtrace")
+    else:
+        path = Path(f"/tmp/shmtrace-{os.geteuid()}")  # noqa: S108  (checked below)
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        status = path.lstat()
+    except OSError as error:
+        raise RuntimeDirectoryError(f"the runtime directory {path} cannot be made: {error.strerror}") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise RuntimeDirectoryError(f"{path} is not a directory: remove it, or set SHMTRACE_DIR to another place")
+    if status.st_uid != os.geteuid():
+        raise RuntimeDirectoryError(
+            f"the runtime directory {path} belongs to {user_name(status.st_uid)}: set SHMTRACE_DIR to one of your own"
+        )
+    if status.st_mode & 0o077:
+        raise RuntimeDirectoryError(f"others can enter the runtime directory {path}: chmod 700 it")
+    return path
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the lock under which channels are made and removed."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+class Segment:
+    """A mapped segment.  Numbers are read and written whole, at offsets of the tables in `layout`."""
+
+    def __init__(self, name: str, file: int, geometry: Geometry) -> None:
+        self.name = name
+        self.geometry = geometry
+        self.file = file
+        self.address = map_memory(geometry.segment_bytes, file)
+        status = os.fstat(file)
+        self.identity = (status.st_dev, status.st_ino)
+        self.uuid = self.read(CONTROL.uuid, 16)
+        self.fifo = Path(os.fsdecode(self.text(CONTROL.fifo, layout.width_of(CONTROL, "fifo"))))
+
+    def close(self) -> None:
+        """Give the descriptor back.  The mapping stays: producers may write as long as the process lives."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+
+    def unmap(self) -> None:
+        """Give the mapping back as well; only for who knows that nobody in this process writes."""
+        self.close()
+        libc.munmap(self.address, self.geometry.segment_bytes)
+        self.address = 0
+
+    def u32(self, at: int) -> int:
+        return ctypes.c_uint32.from_address(self.address + at).value
+
+    def u64(self, at: int) -> int:
+        return ctypes.c_uint64.from_address(self.address + at).value
+
+    def set_u32(self, at: int, value: int) -> None:
+        ctypes.c_uint32.from_address(self.address + at).value = value
+
+    def set_u64(self, at: int, value: int) -> None:
+        ctypes.c_uint64.from_address(self.address + at).value = value
+
+    def read(self, at: int, size: int) -> bytes:
+        return ctypes.string_at(self.address + at, size)
+
+    def write(self, at: int, data: bytes) -> None:
+        ctypes.memmove(self.address + at, data, len(data))
+
+    def text(self, at: int, size: int) -> bytes:
+        """A field that is ended by NUL."""
+        return self.read(at, size).partition(b"\0")[0]
+
+    def lane_at(self, lane: int) -> int:
+        return self.geometry.lanes_at + lane * layout.LANE_BYTES
+
+    def totals(self, lane: int) -> dict[str, int]:
+        """The valid slot of a lane's totals."""
+        at = self.lane_at(lane)
+        slot = at + LANE.totals + (self.u64(at + LANE.progress) >> layout.SEQUENCE_SHIFT & 1) * layout.TOTALS_BYTES
+        return {field: self.u64(slot + offset) for field, offset in layout.fields_of(TOTALS).items()}
+
+    def delivered(self) -> int:
+        """Records that left through the FIFO."""
+        return sum(self.totals(lane)["delivered"] for lane in range(self.geometry.lanes))
+
+    def missed(self) -> dict[str, int]:
+        """Records refused since the channel was made, by reason."""
+        lanes = [self.lane_at(lane) for lane in range(self.geometry.lanes)]
+        cpus = [self.geometry.cpus_at + cpu * layout.LINE_BYTES for cpu in range(self.geometry.cpus)]
+        return {
+            "no_page": sum(self.u64(at + LANE.missed_no_page) for at in lanes),
+            "timeout": sum(self.u64(at + LANE.missed_timeout) for at in lanes),
+            "no_lane": sum(self.u64(at + CPU.missed_no_lane) for at in cpus),
+            "bad_arguments": sum(self.u64(at + CPU.missed_bad_arguments) for at in cpus),
+        }
+
+    def waiting_pages(self) -> int:
+        owners = (self.geometry.descriptors_at + page * layout.PAGE_BYTES for page in range(self.geometry.pages))
+        return sum(self.u64(at + PAGE.owner) == 0 for at in owners)
+
+
+def open_segment(name: str) -> Segment:
+    """Map a channel's segment.  Raises ChannelNotFound, ChannelForeign, ChannelIncompatible, ChannelRemoved."""
+    import posix_ipc
+
+    check_name(name)
+    try:
+        file = posix_ipc.SharedMemory(object_name(name)).fd
+    except posix_ipc.ExistentialError:
+        raise ChannelNotFound(f"there is no channel {name!r}: make it with 'shmtrace create {name}'") from None
+    except (posix_ipc.PermissionsError, OSError):
+        raise foreign_channel(name, segment_path(name)) from None
+    try:
+        geometry = _check_segment(name, file)
+        segment = Segment(name, file, geometry)
+    except BaseException:
+        os.close(file)
+        raise
+    if segment.u32(CONTROL.removed):
+        segment.unmap()
+        raise ChannelRemoved(f"the channel {name!r} was removed just now")
+    return segment
+
+
+def foreign_channel(name: str, path: str) -> ChannelForeign:
+    try:
+        owner = user_name(os.lstat(path).st_uid)
+    except OSError:
+        owner = "another user"
+    return ChannelForeign(
+        f"{path} belongs to {owner}, not to you: the channel {name!r} cannot be used; choose another name"
+    )
+
+
+def _check_segment(name: str, file: int) -> Geometry:
+    """The geometry of a segment that is ours and whole."""
+    status = os.fstat(file)
+    if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+        raise foreign_channel(name, segment_path(name))
+    head = os.pread(file, layout.CONTROL_BYTES, 0)
+    if len(head) < layout.CONTROL_BYTES or int.from_bytes(head[:8], "little") != layout.MAGIC:
+        raise ChannelIncompatible(f"{segment_path(name)} holds no channel: remove it with 'shmtrace remove {name}'")
+
+    def number(field: str) -> int:
+        at = layout.fields_of(CONTROL)[field]
+        return int.from_bytes(head[at : at + layout.width_of(CONTROL, field)], "little")
+
+    if number("version") != layout.VERSION:
+        raise ChannelIncompatible(
+            f"the channel {name!r} has layout version {number('version')} and this shmtrace writes {layout.VERSION}: "
+            f"use the same version, or remove the channel"
+        )
+    if head[CONTROL.boot_id : CONTROL.boot_id + 16] != boot_id():
+        raise ChannelIncompatible(f"the channel {name!r} is of another boot: 'shmtrace remove {name}'")
+    geometry = Geometry(**{field: number(field) for field in Geometry.__slots__})
+    wrong = geometry.check()
+    if wrong or number("segment_bytes") != geometry.segment_bytes or status.st_size != geometry.segment_bytes:
+        raise ChannelIncompatible(f"the channel {name!r} is damaged ({wrong or 'its size is wrong'}): remove it")
+    return geometry
+
+
+def open_semaphore(name: str, which: str) -> int:
+    """Address of a semaphore (sem_t).  sem_open checks neither owner nor mode, so look first."""
+    path = semaphore_path(name, which)
+    try:
+        status = os.lstat(path)
+    except OSError:
+        raise ChannelRemoved(f"the channel {name!r} has lost its semaphore {path}: remove it and make it anew") from None
+    if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+        raise foreign_channel(name, path)
+    address: int | None = libc.sem_open(f"{object_name(name)}.{which}".encode(), 0)
+    if not address:
+        raise ChannelIncompatible(f"the semaphore {path} cannot be opened: {os.strerror(ctypes.get_errno())}")
+    return address
+
+
+def create_segment(
+    name: str, geometry: Geometry, *, mode: int, flush_ms: int, block_ms: int, clock: tuple[int, int, int, int],
+    session: tuple[int, int],
+) -> None:  # fmt: skip
+    """Make a channel's objects; `clock` is kind, cycles, monotonic ns, realtime ns.  Raises as create_channel does."""
+    import posix_ipc
+
+    check_name(name)
+    wrong = geometry.check()
+    if wrong:
+        raise InvalidGeometry(wrong)
+    directory = runtime_directory()
+    fifo = directory / name
+    path = os.fsencode(fifo)
+    if len(path) >= layout.width_of(CONTROL, "fifo"):
+        raise RuntimeDirectoryError(f"the path of the runtime directory is too long: {directory}")
+    pid_namespace, time_namespace = namespaces()
+    numbers = {
+        "magic": layout.MAGIC, "version": layout.VERSION, "mode": mode, "flush_ms": flush_ms, "block_ms": block_ms,
+        "segment_bytes": geometry.segment_bytes, "pid_namespace": pid_namespace, "time_namespace": time_namespace,
+        "uid": os.geteuid(), "clock_kind": clock[0], "clock_cycles": clock[1], "clock_monotonic_ns": clock[2],
+        "clock_realtime_ns": clock[3], "session_pid": session[0], "session_start": session[1],
+        **{field: getattr(geometry, field) for field in Geometry.__slots__},
+    }  # fmt: skip
+    control = bytearray(layout.CONTROL_BYTES)
+    for field, value in numbers.items():
+        at, width = layout.fields_of(CONTROL)[field], layout.width_of(CONTROL, field)
+        control[at : at + width] = value.to_bytes(width, "little")
+    control[CONTROL.uuid : CONTROL.uuid + 16] = uuids.uuid4().bytes
+    control[CONTROL.boot_id : CONTROL.boot_id + 16] = boot_id()
+    control[CONTROL.fifo : CONTROL.fifo + len(path)] = path
+    lane = bytearray(layout.LANE_BYTES)
+    for at in (LANE.position, LANE.progress, LANE.note):
+        lane[at : at + 8] = layout.NO_PAGE_POSITION.to_bytes(8, "little")
+
+    with locked(directory), ExitStack() as undo:
+        _look_for_squatters(name, fifo)
+        file = _allocate(name, geometry)
+        undo.callback(os.close, file)
+        os.pwrite(file, control, 0)
+        os.pwrite(file, bytes(lane) * geometry.lanes, geometry.lanes_at)
+        os.mkfifo(fifo, 0o600)
+        undo.callback(os.unlink, fifo)
+        for which, value in zip(LIST_NAMES, (0, geometry.pages), strict=True):
+            semaphore = f"{object_name(name)}.{which}"
+            posix_ipc.Semaphore(semaphore, posix_ipc.O_CREX, mode=0o600, initial_value=value).close()
+            undo.callback(os.unlink, semaphore_path(name, which))
+        try:
+            # with a directory's descriptor os.link is linkat, which follows the link; link itself does not
+            os.link(f"/proc/self/fd/{file}", segment_path(name), src_dir_fd=file, follow_symlinks=True)
+        except FileExistsError:
+            raise ChannelExists(f"the channel {name!r} exists already") from None
+        undo.pop_all()
+        os.close(file)
+
+
+def _look_for_squatters(name: str, fifo: Path) -> None:
+    """Nothing may lie under the names yet; what a creator that was killed left behind is ours, and is taken away."""
+    path = segment_path(name)
+    if os.path.lexists(path):
+        if os.lstat(path).st_uid != os.geteuid():
+            raise foreign_channel(name, path)
+        raise ChannelExists(
+            f"the channel {name!r} exists already: open it, or remove it first with 'shmtrace remove {name}'"
+        )
+    for which in LIST_NAMES:
+        path = semaphore_path(name, which)
+        if os.path.lexists(path) and os.lstat(path).st_uid != os.geteuid():
+            raise foreign_channel(name, path)
+    if os.path.lexists(fifo) and not stat.S_ISFIFO(fifo.lstat().st_mode):
+        raise RuntimeDirectoryError(f"{fifo} is in the way of the channel's FIFO: remove it")
+    unlink_objects(name, fifo, segment=False)
+
+
+def _allocate(name: str, geometry: Geometry) -> int:
+    """A file without a name in shared memory, its space really allocated."""
+    size = geometry.segment_bytes
+    try:
+        file = os.open(MEMORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SharedMemoryUnavailable(
+            error.errno, f"{MEMORY} cannot be used as shared memory ({error.strerror}): the channel {name!r} needs it"
+        ) from None
+    try:
+        os.fchmod(file, 0o600)
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        os.close(file)
+        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+            raise NotEnoughSharedMemory(
+                f"the channel {name!r} needs {size:,} bytes of shared memory and {MEMORY} has {free_memory():,} free: "
+                f"choose fewer or smaller pages"
+            ) from None
+        raise
+    return file
+
+
+def free_memory() -> int:
+    """Bytes free in shared memory."""
+    try:
+        status = os.statvfs(MEMORY)
+    except OSError as error:
+        raise SharedMemoryUnavailable(error.errno, f"there is no shared memory in {MEMORY}: {error.strerror}") from None
+    return status.f_bavail * status.f_frsize
+
+
+def unlink_objects(name: str, fifo: Path, *, segment: bool = True) -> None:
+    """Take the names away, the segment's last; whoever has the objects open keeps them.
+
+    A `cat` that still waits in open() for the FIFO's other end would wait for ever: it gets an end, and with it EOF.
+    """
+    end = -1
+    with suppress(OSError):
+        end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with suppress(OSError):
+        fifo.unlink()
+    if end >= 0:
+        os.close(end)
+    for which in LIST_NAMES:
+        with suppress(OSError):
+            os.unlink(semaphore_path(name, which))
+    if segment:
+        with suppress(OSError):
+            os.unlink(segment_path(name))
+
+
+def channel_names() -> list[str]:
+    """Names of this user's channels."""
+    prefix = object_name("")[1:]
+    try:
+        entries = os.listdir(MEMORY)
+    except OSError:
+        return []
+    return sorted(entry[len(prefix) :] for entry in entries if entry.startswith(prefix))

@@ -1,0 +1,260 @@
+"""The stream, in one table: CTF 1.8 as it stands, so that babeltrace2 and Trace Compass read it.
+
+What leaves the FIFO is a sequence of packets of two kinds, each with its length in its header:
+
+    +----------+--------------------------------------------+
+    | METADATA | text: the CTF description of all the rest   |   first of all, and again when a class was defined
+    +----------+--------------------------------------------+
+    | PACKET   | RECORD body | RECORD body | ...             |   from one lane, oldest first
+    +----------+--------------------------------------------+
+
+A record in a page of the shared segment and a record in the stream are the same bytes, so the collector copies none:
+
+    0               8     10    12     14     16
+    +---------------+-----+-----+------+------+--------------------+---------+
+    | cycles u64    | id  | cpu | writer| size | body: size bytes   | padding |   the next record begins at a multiple of 8
+    +---------------+-----+-----+------+------+--------------------+---------+
+      event header        event context
+
+`content_size` of a packet ends with the last byte of the last body; `packet_size` is that, rounded up to 8 bytes.
+A CTF data stream is a lane.  Time never runs backwards in one; `packet_seq_num` counts its packets without a gap;
+`events_discarded` counts what was refused since recording began for this reader.
+
+Ids up to 15 are reserved (ID_BLOB to ID_LOG).  The collector makes the records of ids 1, 2 and 4, ahead of the producers'
+own in the same packet, stamped like the first of these.  A writer record says who stands behind a number in this lane
+from here on.
+
+All integers are little-endian.  `metadata()` generates the description from these tables.
+"""
+
+from __future__ import annotations
+
+from .layout import CLOCK_MONOTONIC, CLOCK_TSC, fields_of
+
+METADATA_MAGIC = 0x75D1_1D57
+PACKET_MAGIC = 0xC1FC_1FC1
+STREAM_ID = 0
+
+U8 = U16 = U32 = U64 = Uuid = int
+_TSDL = {"U8": "uint8_t", "U16": "uint16_t", "U32": "uint32_t", "U64": "uint64_t", "Uuid": "uint8_t", "Stamp": "stamp_t"}
+_WIDTH = {"U8": 1, "U16": 2, "U32": 4, "U64": 8, "Uuid": 16, "Stamp": 8}
+Stamp = int
+
+
+class METADATA:
+    """Header of a packet of metadata; the text follows."""
+
+    magic: U32 = 0
+    uuid: Uuid = 4
+    checksum: U32 = 20
+    content_size: U32 = 24  # bits
+    packet_size: U32 = 28  # bits
+    compression: U8 = 32
+    encryption: U8 = 33
+    checksum_scheme: U8 = 34
+    major: U8 = 35
+    minor: U8 = 36
+
+
+class PACKET:
+    """Header of a packet of records: `packet.header` up to PACKET_CONTEXT_AT, then `packet.context`."""
+
+    magic: U32 = 0
+    uuid: Uuid = 4
+    stream_id: U32 = 20
+    timestamp_begin: Stamp = 24
+    timestamp_end: Stamp = 32
+    content_size: U64 = 40  # bits
+    packet_size: U64 = 48  # bits
+    packet_seq_num: U64 = 56
+    events_discarded: U64 = 64
+    cpu_id: U32 = 72
+    lane: U32 = 76
+
+
+class RECORD:
+    """Header of a record: `event.header` up to RECORD_CONTEXT_AT, then `event.context`."""
+
+    cycles: Stamp = 0
+    id: U16 = 8
+    cpu: U16 = 10
+    writer: U16 = 12
+    size: U16 = 14
+
+
+METADATA_BYTES = 37
+PACKET_BYTES = 80
+PACKET_CONTEXT_AT = PACKET.timestamp_begin
+RECORD_BYTES = 16
+RECORD_CONTEXT_AT = RECORD.cpu
+RECORD_ALIGNMENT = 8
+
+ID_BLOB, ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_LOG = range(6)
+FIRST_ID = 16  # of the classes that users define
+RESERVED_NAMES = {"blob", "writer", "loss", "padding", "clock", "log"}
+
+
+class WRITER_BODY:
+    """Body of a writer record; then the names of process and thread, each ended by NUL."""
+
+    start: U64 = 0  # of the process, clock ticks since boot
+    thread_start: U64 = 8
+    pid: U32 = 16
+    tid: U32 = 20
+    number: U16 = 24
+
+
+class LOSS_BODY:
+    """Body of a loss record: records that the collector had to throw away, and when they were written."""
+
+    begin: U64 = 0  # cycles; 0: not known
+    end: U64 = 8
+    count: U64 = 16  # 0: not known
+    reason: U8 = 24
+
+
+class CLOCK_BODY:
+    """Body of a clock record: the three clocks, read together."""
+
+    cycles: U64 = 0
+    monotonic: U64 = 8
+    realtime: U64 = 16
+
+
+WRITER_BODY_BYTES = 26
+LOSS_BODY_BYTES = 25
+CLOCK_BODY_BYTES = 24
+LOSS_REASONS = {0: "unread", 1: "damaged"}
+LOSS_UNREAD, LOSS_DAMAGED = 0, 1
+
+# Types of a class' fields, and how CTF says them.  `{}` is the name, which gets a `_` ahead of it that readers drop again.
+FIELD_TYPES = {
+    "u8": "uint8_t _{0};", "u16": "uint16_t _{0};", "u32": "uint32_t _{0};", "u64": "uint64_t _{0};",
+    "i8": "int8_t _{0};", "i16": "int16_t _{0};", "i32": "int32_t _{0};", "i64": "int64_t _{0};",
+    "f32": "float32_t _{0};", "f64": "float64_t _{0};", "bool": "bool_t _{0};",
+    "str": "string _{0};",
+    "bytes": "uint16_t __{0}_length; uint8_t _{0}[__{0}_length];",
+}  # fmt: skip
+
+
+def tsdl_struct(table: type, begin: int = 0, end: int = 1 << 30) -> str:
+    """The fields of a table whose offsets are in [begin, end), in CTF's language."""
+    fields = [(field, table.__annotations__[field]) for field, at in fields_of(table).items() if begin <= at < end]
+    return " ".join(f"{_TSDL[kind]} {field}{'[16]' if kind == 'Uuid' else ''};" for field, kind in fields)
+
+
+def _body(table: type, rest: str = "") -> str:
+    fields = (f"{_TSDL[kind]} _{field};" for field, kind in table.__annotations__.items())
+    return " ".join((*fields, rest)).strip()
+
+
+_BLOB = "uint8_t _{}[stream.event.context.size];"
+_REASONS = " ".join(f'"{name}" = {number},' for number, name in LOSS_REASONS.items()).rstrip(",")
+RESERVED_EVENTS = (
+    (ID_BLOB, "blob", _BLOB.format("blob")),
+    (ID_WRITER, "writer", _body(WRITER_BODY, "string _process; string _thread;")),
+    (ID_LOSS, "loss", _body(LOSS_BODY).replace("uint8_t _reason;", f"enum : uint8_t {{ {_REASONS} }} _reason;")),
+    (ID_PADDING, "padding", _BLOB.format("padding")),
+    (ID_CLOCK, "clock", _body(CLOCK_BODY)),
+    (ID_LOG, "log", _BLOB.format("msgpack")),
+)
+
+
+def quote(text: str) -> str:
+    """A string literal of CTF's language."""
+    escaped = (f"\\{c}" if c in '"\\' else c if c.isprintable() else " " for c in text)
+    return '"' + "".join(escaped) + '"'
+
+
+def event(identifier: int, name: str, fields: str, level: int | None = None, kind: str = "event") -> str:
+    """The description of one event class."""
+    extra = "" if level is None else f" loglevel = {level};"
+    extra += "" if kind == "event" else f' model.emf.uri = "shmtrace:{kind}";'
+    return (
+        f"event {{ id = {identifier}; name = {quote(name)}; stream_id = {STREAM_ID};{extra}"
+        f" fields := struct {{ {fields} }}; }};\n"
+    )
+
+
+def metadata(
+    *, uuid: str, boot_id: str, channel: str, hostname: str,
+    clock_kind: int, frequency: int, offset_s: int, offset: int, classes: str = "",
+) -> str:  # fmt: skip
+    """The description of the stream.
+
+    The wall-clock time of a record is ``offset_s + (offset + cycles) / frequency`` seconds since 1970; `frequency` is in
+    Hz and `offset` in cycles.  `classes` is the text of the users' own event classes, as `event` makes them.
+    """
+    clock = {
+        CLOCK_TSC: "time stamp counter of the cpu",
+        CLOCK_MONOTONIC: "CLOCK_MONOTONIC, for want of an invariant time stamp counter",
+    }[clock_kind]
+    reserved = "".join(event(identifier, name, fields) for identifier, name, fields in RESERVED_EVENTS)
+    return f"""/* CTF 1.8 */
+typealias integer {{ size = 8; align = 8; signed = false; }} := uint8_t;
+typealias integer {{ size = 16; align = 8; signed = false; }} := uint16_t;
+typealias integer {{ size = 32; align = 8; signed = false; }} := uint32_t;
+typealias integer {{ size = 64; align = 8; signed = false; }} := uint64_t;
+typealias integer {{ size = 8; align = 8; signed = true; }} := int8_t;
+typealias integer {{ size = 16; align = 8; signed = true; }} := int16_t;
+typealias integer {{ size = 32; align = 8; signed = true; }} := int32_t;
+typealias integer {{ size = 64; align = 8; signed = true; }} := int64_t;
+typealias floating_point {{ exp_dig = 8; mant_dig = 24; align = 8; }} := float32_t;
+typealias floating_point {{ exp_dig = 11; mant_dig = 53; align = 8; }} := float64_t;
+typealias enum : uint8_t {{ "false" = 0, "true" = 1 }} := bool_t;
+trace {{
+	major = 1; minor = 8; uuid = "{uuid}"; byte_order = le;
+	packet.header := struct {{ {tsdl_struct(PACKET, end=PACKET_CONTEXT_AT)} }};
+}};
+env {{
+	tracer_name = "shmtrace"; tracer_major = 1; tracer_minor = 0;
+	hostname = {quote(hostname)}; channel = {quote(channel)};
+}};
+clock {{
+	name = tsc; uuid = "{boot_id}"; description = "{clock}";
+	freq = {frequency}; offset_s = {offset_s}; offset = {offset}; absolute = TRUE;
+}};
+typealias integer {{ size = 64; align = 8; signed = false; map = clock.tsc.value; }} := stamp_t;
+stream {{
+	id = {STREAM_ID};
+	packet.context := struct {{ {tsdl_struct(PACKET, begin=PACKET_CONTEXT_AT)} }};
+	event.header := struct {{ {tsdl_struct(RECORD, end=RECORD_CONTEXT_AT)} }} align(64);
+	event.context := struct {{ {tsdl_struct(RECORD, begin=RECORD_CONTEXT_AT)} }};
+}};
+{reserved}{classes}"""
+
+
+def metadata_packet(text: str, uuid: bytes) -> bytes:
+    """`text` as one packet of metadata."""
+    content = text.encode()
+    bits = 8 * (METADATA_BYTES + len(content))
+    numbers = {"magic": METADATA_MAGIC, "content_size": bits, "packet_size": bits, "major": 1, "minor": 8}
+    header = bytearray(METADATA_BYTES)
+    for field, number in numbers.items():
+        at = fields_of(METADATA)[field]
+        width = _WIDTH[METADATA.__annotations__[field]]
+        header[at : at + width] = number.to_bytes(width, "little")
+    header[METADATA.uuid : METADATA.uuid + 16] = uuid
+    return bytes(header) + content
+
+
+def padded(size: int) -> int:
+    """Bytes of a record or packet of `size` bytes with the padding behind it."""
+    return (size + RECORD_ALIGNMENT - 1) & -RECORD_ALIGNMENT
+
+
+def _check() -> None:
+    for table, size in (
+        (METADATA, METADATA_BYTES), (PACKET, PACKET_BYTES), (RECORD, RECORD_BYTES),
+        (WRITER_BODY, WRITER_BODY_BYTES), (LOSS_BODY, LOSS_BODY_BYTES), (CLOCK_BODY, CLOCK_BODY_BYTES),
+    ):  # fmt: skip
+        end = 0
+        for field, at in fields_of(table).items():
+            assert at == end, f"{table.__name__}.{field}: CTF lays fields out without gaps"
+            end = at + _WIDTH[table.__annotations__[field]]
+        assert end == size, f"{table.__name__} has {end} bytes, not {size}"
+    assert RECORD_BYTES % RECORD_ALIGNMENT == PACKET_BYTES % RECORD_ALIGNMENT == 0
+    assert {name for _, name, _ in RESERVED_EVENTS} == RESERVED_NAMES
+
+
+_check()
