@@ -15,7 +15,8 @@ from typing import Any
 from . import layout, segment
 from .clock import choose_clock, read_clocks
 from .errors import ChannelBusy, ChannelError, ChannelNotFound, InvalidGeometry, ShmtraceError
-from .layout import CONTEXT, CONTROL, CPU, LANE, WRITER, Geometry
+from .context import make_context, segment_context
+from .layout import CONTROL, CPU, LANE, WRITER, Geometry
 from .native import functions
 from .native.builtin import METH_O, make_builtin
 from .native.loader import libc, map_memory
@@ -27,7 +28,6 @@ __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel
 PAGE_SIZE, PAGES = 65_536, 512
 LANES_PER_CPU = 8
 WRITERS = 4096
-CLOCK_LIMIT = 1 << 32  # a few seconds, in cycles or ns: a lane's last stamp that lies further ahead is damage
 LONGEST_BLOB = 0xFFFF
 MADV_WIPEONFORK = 18
 EVENT_DOC = """event($self, blob, /)
@@ -45,13 +45,8 @@ _lock = threading.Lock()
 
 
 def _context(**values: int) -> bytes:
-    """A CONTEXT; it lives as long as the process, because a call may be under way when its channel is closed."""
-    offsets = layout.fields_of(CONTEXT)
-    payload = bytearray(layout.CONTEXT_BYTES)
-    values = {"recording": ctypes.addressof(_nothing), "limit": LONGEST_BLOB, **values}
-    for field, value in values.items():
-        payload[offsets[field] : offsets[field] + 8] = (value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
-    context = bytes(payload)
+    """A CONTEXT that lives as long as the process, because a call may be under way when its channel is closed."""
+    context = make_context(**{"recording": ctypes.addressof(_nothing), "limit": LONGEST_BLOB, **values})
     _contexts.append(context)
     return context
 
@@ -61,9 +56,7 @@ class _Attachment:
 
     def __init__(self, mapped: Segment) -> None:
         self.segment = mapped
-        geometry, base = mapped.geometry, mapped.address
-        waiting = segment.open_semaphore(mapped.name, "waiting")
-        full = segment.open_semaphore(mapped.name, "full")
+        geometry = mapped.geometry
         slots_bytes = geometry.writers * layout.SLOT_BYTES
         slots = map_memory(slots_bytes)
         libc.madvise(slots, slots_bytes, MADV_WIPEONFORK)
@@ -75,28 +68,11 @@ class _Attachment:
         cpu_kind, cpu_word = _cpu_source()
         self._naming = self._name_writer
         self.context = _context(
-            recording=base + CONTROL.recording,
-            control=base,
-            cpus=base + geometry.cpus_at,
-            lanes=base + geometry.lanes_at,
-            writers=base + geometry.writers_at,
-            descriptors=base + geometry.descriptors_at,
-            pages=base + geometry.pages_at,
-            waiting=waiting,
-            full=full,
+            **segment_context(mapped),
             slots=slots,
             key=key.value,
             cpu_word=cpu_word,
             cpu_kind=cpu_kind,
-            clock_kind=mapped.u32(CONTROL.clock_kind),
-            clock_limit=CLOCK_LIMIT,
-            cpu_slots=geometry.cpus,
-            lanes_per_cpu=geometry.lanes_per_cpu,
-            lanes_count=geometry.lanes,
-            writers_count=geometry.writers,
-            page_size=geometry.page_size,
-            pages_count=geometry.pages,
-            limit=geometry.limit,
             foreign=(pid_namespace, time_namespace)
             != (mapped.u64(CONTROL.pid_namespace), mapped.u64(CONTROL.time_namespace)),
             naming=id(self._naming),

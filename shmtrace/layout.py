@@ -248,28 +248,35 @@ class COLLECTOR:
     """What the collector's code must know beside the CONTEXT: its own memory, and what it has told this reader."""
 
     context: U64 = 0  # address of the CONTEXT
-    sends: U64 = 8  # address of SENDS_MAX entries of SEND
-    iovecs: U64 = 16  # address of 2 * SENDS_MAX struct iovec
-    headers: U64 = 24  # address of packet headers with the collector's own records
-    headers_bytes: U64 = 32
-    announced: U64 = 40  # a bit for each (lane, writer)
-    announced_stride: U64 = 48  # bytes a lane
-    begun: U64 = 56  # a byte for each lane: this reader has had a packet of it
-    ring: U64 = 64  # address of RING_MAX entries of RING: what was written last
-    ring_next: U64 = 72
-    first_lane: U64 = 80  # where the next pass begins, so that no lane starves
-    known_ids: U64 = 88  # class ids below this are in the metadata that the reader has
-    clock_due: U64 = 96
-    sends_count: U64 = 104  # of the batch that is being written
+    me: U64 = 8  # what the collector stores into a lane's owner
+    sends: U64 = 16  # address of SENDS_MAX entries of SEND
+    iovecs: U64 = 24  # address of 2 * SENDS_MAX struct iovec
+    headers: U64 = 32  # address of room for packet headers with the collector's own records
+    headers_bytes: U64 = 40
+    announced: U64 = 48  # a bit for each (lane, writer)
+    announced_stride: U64 = 56  # bytes a lane
+    begun: U64 = 64  # a byte for each lane: this reader has had a packet of it
+    settled: U64 = 72  # a byte for each lane: taken once since recording went off
+    owners: U64 = 80  # a word for each lane: its owner at the last look
+    ring: U64 = 88  # address of RING_MAX entries of RING: what was written last
+    ring_next: U64 = 96  # entries ever made
+    # the batch that is being written
+    sends_count: U64 = 104
     sends_done: U64 = 112
-    iovec_next: U64 = 120
-    iovec_count: U64 = 128
-    send_left: U64 = 136  # bytes of send `sends_done` that are not written yet
-    wrote_bytes: U64 = 144
-    wrote_packets: U64 = 152
-    recycled: U64 = 160
-    closed: U64 = 168  # a byte for each lane: taken once since recording went off
-    owners: U64 = 176  # a word for each lane: its owner at the last look
+    send_left: U64 = 120  # bytes of send `sends_done` that are not written yet
+    iovec_next: U64 = 128
+    iovec_count: U64 = 136
+    headers_used: U64 = 144
+    # passes over the lanes
+    first_lane: U64 = 152  # where the next pass over full pages begins, so that no lane starves
+    flush_lane: U64 = 160  # where the pass over partly filled pages goes on; the number of lanes: none is under way
+    known_ids: U64 = 168  # class ids below this are in the metadata that the reader has
+    classes_due: U64 = 176  # a record waits for metadata with its class in it
+    clock_due: U64 = 184  # the next packet carries a clock record
+    # counts, of this collector
+    wrote_bytes: U64 = 192
+    wrote_packets: U64 = 200
+    recycled: U64 = 208
 
 
 class SEND:
@@ -278,12 +285,12 @@ class SEND:
     lane: U64 = 0  # number
     progress: U64 = 8  # the lane's progress once this is sent
     packet: U64 = 16  # its number in full
-    bytes: U64 = 24  # on the wire; 0: nothing is sent, only progress is made
+    bytes: U64 = 24  # on the wire; 0: nothing was left in the page, only progress is made
     events: U64 = 32
-    damaged: U64 = 40
-    discarded: U64 = 48
+    damaged: U64 = 40  # stretches of nonsense passed over
+    discarded: U64 = 48  # told
     recycle: U64 = 56  # page + 1 that goes back to the pool; 0: none
-    stamp: U64 = 64  # of the last record
+    stamp: U64 = 64  # the last one sent
 
 
 class RING:
@@ -296,7 +303,7 @@ class RING:
 
 SLOT_BYTES = 16
 CONTEXT_BYTES = 200
-COLLECTOR_BYTES = 192
+COLLECTOR_BYTES = 216
 SEND_BYTES = 72
 RING_BYTES = 24
 IOVEC_BYTES = 16

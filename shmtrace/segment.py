@@ -112,6 +112,7 @@ def locked(directory: Path) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
+        fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
         os.close(file)
 
 

@@ -1,0 +1,5 @@
+"""`python -m shmtrace`: the command line."""
+
+from shmtrace.cli import main
+
+main()

@@ -1,0 +1,86 @@
+"""The command line: `shmtrace COMMAND`, a file a command.
+
+A file `<name>.py` beside this one defines `command`; it is imported when it is run.  Every error is one line on stderr;
+the exit status is 1 for a failure and 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from shmtrace import __version__
+from shmtrace.errors import ShmtraceError
+
+__all__ = ["main"]
+
+_IN_ORDER = (
+    "run", "create", "remove", "list", "path", "stat", "collect", "record", "tail", "snapshot", "enable", "disable",
+    "top", "convert", "view", "report", "query", "warmup", "doctor", "relay", "gather",
+)  # fmt: skip
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        here = Path(__file__).parent
+        return [name for name in _IN_ORDER if (here / f"{name}.py").exists()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = importlib.import_module(f"shmtrace.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its errors become an exit status."""
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            return 130
+        except ShmtraceError as error:
+            return _complain(str(error), 1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            return _complain(f"{os.fsdecode(error.filename)}: {error.strerror}", 1)
+        return status
+
+    def main(self, args: Any = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
+        """Run the command that `args` name and exit with its status."""
+        try:
+            status = super().main(args, prog_name or "shmtrace", **{**extra, "standalone_mode": False})
+        except click.Abort:
+            status = 130
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            status = error.exit_code
+        except click.ClickException as error:
+            status = _complain(_advice(error), error.exit_code)
+        sys.exit(status)
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo("shmtrace: " + " ".join(message.split()), err=True)
+    return status
+
+
+def _advice(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return message if context is None else f"{message} (see {context.command_path} --help)"
+
+
+@click.group("shmtrace", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="shmtrace", message="%(prog)s %(version)s")
+def main() -> None:
+    """Record events of the processes of a Python program, without the recording being in their way."""

@@ -1,0 +1,139 @@
+"""The collector's own memory for one channel, and its jitted half (native/collect.py) as methods."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+from .. import layout, wire
+from ..context import make_context, segment_context
+from ..layout import COLLECTOR
+from ..native import functions
+from ..native.loader import libc, map_memory
+from ..segment import Segment
+
+HEADERS_BYTES = 1 << 20  # beside what one packet may need at most
+WRITER_RECORD_BYTES = wire.padded(wire.RECORD_BYTES + wire.WRITER_BODY_BYTES + 2 * layout.WIDTHS["Name48"])
+
+_ONE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+_TWO = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_THREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+
+class State:
+    """The memory that the jitted code works in, and the calls into it.  Calls are made without the GIL."""
+
+    def __init__(self, segment: Segment, me: int) -> None:
+        geometry = segment.geometry
+        self._context = make_context(**segment_context(segment))
+        stride = -(-(geometry.writers) // 64) * 8
+        headers = HEADERS_BYTES + geometry.writers * WRITER_RECORD_BYTES
+        parts = {
+            "sends": layout.SENDS_MAX * layout.SEND_BYTES,
+            "iovecs": 2 * layout.SENDS_MAX * layout.IOVEC_BYTES,
+            "ring": layout.RING_MAX * layout.RING_BYTES,
+            "owners": geometry.lanes * 8,
+            "announced": geometry.lanes * stride,
+            "headers": headers,
+            "begun": geometry.lanes,
+            "settled": geometry.lanes,
+        }
+        self._size = 512 + sum(-(-size // 64) * 64 for size in parts.values())
+        self._base = map_memory(self._size)
+        numbers = {
+            "context": _payload(self._context),
+            "me": me,
+            "headers_bytes": headers,
+            "announced_stride": stride,
+            "known_ids": wire.FIRST_ID,
+            "flush_lane": geometry.lanes,
+        }
+        at = self._base + 512
+        for part, size in parts.items():
+            numbers[part] = at
+            at += -(-size // 64) * 64
+        offsets = layout.fields_of(COLLECTOR)
+        for field, value in numbers.items():
+            self._set(offsets[field], value)
+        code = functions("collector")
+        self._one: dict[str, Callable[[int], int]] = {name: _ONE(address) for name, address in code.items()}
+        self._pump, self._depart = _TWO(code["pump"]), _TWO(code["depart"])
+        self._suspect, self._reclaim = _TWO(code["suspect"]), _THREE(code["reclaim"])
+        self._lanes = geometry.lanes
+
+    def close(self) -> None:
+        libc.munmap(self._base, self._size)
+
+    def _get(self, at: int) -> int:
+        return ctypes.c_int64.from_address(self._base + at).value
+
+    def _set(self, at: int, value: int) -> None:
+        ctypes.c_int64.from_address(self._base + at).value = value
+
+    # what is set from outside
+
+    def begin_flush(self) -> None:
+        """Let the next pump send what is committed in partly filled pages, too; a pass under way goes on."""
+        if self._get(COLLECTOR.flush_lane) >= self._lanes:
+            self._set(COLLECTOR.flush_lane, 0)
+
+    @property
+    def flushing(self) -> bool:
+        return self._get(COLLECTOR.flush_lane) < self._lanes
+
+    def want_clock(self) -> None:
+        """Let the next packet carry a clock record."""
+        self._set(COLLECTOR.clock_due, 1)
+
+    def know_classes(self, count: int) -> None:
+        """The reader's metadata has this many of the users' classes."""
+        self._set(COLLECTOR.known_ids, wire.FIRST_ID + count)
+        self._set(COLLECTOR.classes_due, 0)
+
+    @property
+    def wrote_bytes(self) -> int:
+        return self._get(COLLECTOR.wrote_bytes)
+
+    @property
+    def wrote_packets(self) -> int:
+        return self._get(COLLECTOR.wrote_packets)
+
+    # the jitted half; see native/collect.py
+
+    def pump(self, file: int) -> int:
+        return self._pump(self._base, file)
+
+    def depart(self, unread: int) -> int:
+        return self._depart(self._base, unread)
+
+    def suspect(self, start: int) -> int:
+        return self._suspect(self._base, start)
+
+    def reclaim(self, lane: int, owner: int) -> bool:
+        return bool(self._reclaim(self._base, lane, owner))
+
+    def discard(self) -> int:
+        return self._one["discard"](self._base)
+
+    def enable(self) -> None:
+        self._one["enable"](self._base)
+
+    def settle(self) -> int:
+        return self._one["settle"](self._base)
+
+    def seal(self) -> int:
+        return self._one["seal"](self._base)
+
+    def has_full_page(self) -> bool:
+        return bool(self._one["has_full_page"](self._base))
+
+    def sweep(self) -> int:
+        return self._one["sweep"](self._base)
+
+    def tokens_missing(self) -> int:
+        return self._one["tokens_missing"](self._base)
+
+
+def _payload(value: bytes) -> int:
+    """Address of the payload of a bytes object, which must be kept."""
+    return id(value) + bytes.__basicsize__ - 1

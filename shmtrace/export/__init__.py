@@ -1,0 +1,1 @@
+"""Records, written down for other programs and for people."""

@@ -1,0 +1,105 @@
+"""Records as lines of text: JSON for programs, one line a record for people.
+
+Records hold what users wrote: text with anything in it, bytes, numbers that JSON does not have.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..reader import Record
+
+__all__ = ["json_line", "text_line"]
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_MARKS = {"begin": "> ", "end": "< "}
+
+
+def json_line(record: Record) -> str:
+    """The record as one JSON object, without a line break.
+
+    Bytes that are UTF-8 become text; others become base64 under the field's name with `_base64` behind it.  `NaN`,
+    `Infinity` and `-Infinity` are strings.
+    """
+    return _encode(
+        {
+            "time_ns": record.time_ns,
+            "name": record.name,
+            "kind": record.kind,
+            "cpu": record.cpu,
+            "pid": record.pid,
+            "tid": record.tid,
+            "process": record.process,
+            "thread": record.thread,
+            "fields": _plain_fields(record.fields),
+        }
+    )
+
+
+def text_line(record: Record) -> str:
+    """The record for people: local time, cpu, who wrote it, what.  Without any character that a terminal would obey."""
+    seconds, rest = divmod(record.time_ns, 1_000_000_000)
+    when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
+    who = "-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]"
+    what = _MARKS.get(record.kind, "") + record.name
+    fields = (f" {name}={_shown(value)}" for name, value in record.fields.items())
+    return _printable(f"{when} {record.cpu:3} {who} {what}{''.join(fields)}")
+
+
+def _plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dict[str, object]:
+    plain: dict[str, object] = {}
+    for key, value in fields.items():
+        name = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+        if isinstance(value, (bytes, bytearray)):
+            text = _utf8(value)
+            if text is None:
+                plain[f"{name}_base64"] = base64.b64encode(value).decode("ascii")
+            else:
+                plain[name] = text
+        else:
+            plain[name] = _plain(value)
+    return plain
+
+
+def _plain(value: object) -> object:
+    """What JSON has in place of a value."""
+    plain: object
+    if value is None or isinstance(value, (str, int)):
+        plain = value
+    elif isinstance(value, float):
+        plain = value if math.isfinite(value) else json.dumps(value)
+    elif isinstance(value, (bytes, bytearray)):
+        text = _utf8(value)
+        plain = {"base64": base64.b64encode(value).decode("ascii")} if text is None else text
+    elif isinstance(value, dict):
+        plain = _plain_fields(value)
+    elif isinstance(value, (list, tuple)):
+        plain = [_plain(item) for item in value]
+    else:  # of another type that msgpack knows, such as its time stamps
+        plain = str(value)
+    return plain
+
+
+def _utf8(value: bytes | bytearray) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (bytes, bytearray)):
+        text = _utf8(value)
+        return repr(bytes(value) if text is None else text)
+    return repr(value)
+
+
+def _printable(line: str) -> str:
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -1,0 +1,443 @@
+"""Records as a user wrote them, out of a trace directory, a saved stream or a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import heapq
+import itertools
+import operator
+import os
+import pathlib
+import re
+import stat
+import time
+import warnings
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from .. import wire
+from ..layout import UNKNOWN_WRITER
+from .clock import Clock
+from .description import describe
+from .errors import InvalidDescription, NotATrace, TraceWarning
+from .stream import LIMIT_BYTES, Metadata, Packet, Parser, RecordDamaged, Skipped, heads, struct_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from .description import Description, Fields
+    from .stream import Head, Item
+
+__all__ = ["COLLECTORS_IDS", "Decoder", "Record", "Writer", "follow_directory", "loss_of", "read", "writer_of"]
+
+CHUNK_BYTES = 1 << 20
+LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
+LOG_LEVELS = 100
+ROUND_S = 0.05  # between two looks at a directory that is being recorded
+
+# made by the collector, ahead of the others
+COLLECTORS_IDS = frozenset({wire.ID_WRITER, wire.ID_LOSS, wire.ID_CLOCK})
+
+_WRITER = struct_of(wire.WRITER_BODY)
+_LOSS = struct_of(wire.LOSS_BODY)
+_CLOCK = struct_of(wire.CLOCK_BODY)
+_LANE_FILE = re.compile(r"stream_\d+_\d+")
+
+
+class Record(NamedTuple):
+    """One event, or one note of what is missing.
+
+    `kind` is event, begin, end, counter, log or loss.  `pid`, `tid` and names are None where the writer is not known.
+    """
+
+    time_ns: int  # wall clock, since 1970
+    monotonic_ns: int
+    cycles: int
+    name: str
+    kind: str
+    cpu: int
+    lane: int
+    pid: int | None
+    tid: int | None
+    process: str | None
+    thread: str | None
+    fields: Fields
+
+
+class Writer(NamedTuple):
+    """A thread that writes."""
+
+    start: int  # of the process, clock ticks since boot
+    thread_start: int
+    pid: int
+    tid: int
+    process: str
+    thread: str
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """Threads whose names have changed are still the same."""
+        return self.start, self.thread_start, self.pid, self.tid
+
+
+NOBODY = (0, 0, None, None, None, None)  # in place of a Writer
+_NO_WRITERS: dict[int, Writer] = {}
+
+
+def writer_of(body: memoryview) -> tuple[int, Writer] | None:
+    """Number and thread that a writer record announces; None: it is too short."""
+    if len(body) < _WRITER.size:
+        return None
+    start, thread_start, pid, tid, number = _WRITER.unpack_from(body)
+    process, _, rest = bytes(body[_WRITER.size :]).partition(b"\0")
+    thread = rest.partition(b"\0")[0]
+    names = process.decode("utf-8", "replace"), thread.decode("utf-8", "replace")
+    return number, Writer(start, thread_start, pid, tid, *names)
+
+
+def loss_of(body: memoryview) -> tuple[str, int] | None:
+    """Reason and count of a loss record; None: it is too short."""
+    if len(body) < _LOSS.size:
+        return None
+    _, _, count, reason = _LOSS.unpack_from(body)
+    return wire.LOSS_REASONS.get(reason, str(reason)), count
+
+
+class Decoder:
+    """Turns packets into records.  Knows the description, the clock, and who the writers of each lane are.
+
+    `warn` gets a line for each problem, which begins with the place.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._description: Description | None = None
+        self._clock: Clock | None = None
+        self._writers: dict[int, dict[int, Writer]] = {}
+        self._unknown: set[int] = set()  # ids told already
+
+    def describe(self, text: str) -> Description:
+        """Reads all that follows by this description."""
+        description = describe(text)
+        if self._clock is None:
+            self._clock = Clock(description.clock)
+        else:
+            self._clock.describe(description.clock)
+        self._description = description
+        self._unknown.clear()
+        return description
+
+    def learn(self, items: Iterable[Item]) -> None:
+        """Takes what packets say about the clock, ahead of their records; what is wrong is told when these are read."""
+        for item in items:
+            if isinstance(item, Metadata) and self._description is None:
+                with contextlib.suppress(InvalidDescription):
+                    self.describe(item.text)
+            elif isinstance(item, Packet):
+                with contextlib.suppress(RecordDamaged):
+                    for head in itertools.takewhile(lambda head: head.id in COLLECTORS_IDS, heads(item)):
+                        if head.id == wire.ID_CLOCK:
+                            self._read_clock(_body(item, head))
+
+    def records(self, items: Iterable[Item], place: str) -> Iterator[Record]:
+        """The records in what a parser gave; `place` is the name of what it parsed."""
+        for item in items:
+            if isinstance(item, Packet):
+                yield from self._packet(item, place)
+            elif isinstance(item, Skipped):
+                self._warn(f"{place}: byte {item.offset}: {item.size} bytes skipped: {item.why}")
+            else:
+                self._try_describe(item, place)
+
+    def _try_describe(self, item: Metadata, place: str) -> None:
+        try:
+            self.describe(item.text)
+        except InvalidDescription as error:
+            self._warn(f"{place}: byte {item.offset}: {error}")
+
+    def _packet(self, packet: Packet, place: str) -> Iterator[Record]:
+        if packet.missing:
+            yield self._loss(packet, packet.begin, "gap", packet.missing)
+        if packet.missed:
+            yield self._loss(packet, packet.begin, "missed", packet.missed)
+        try:
+            for head in heads(packet):
+                record = self._record(packet, head, place)
+                if record is not None:
+                    yield record
+        except RecordDamaged as error:
+            self._warn(f"{place}: byte {packet.offset + error.at}: the rest of a packet skipped: {error}")
+
+    def _record(self, packet: Packet, head: Head, place: str) -> Record | None:
+        """The record as the user wrote it; None if it is none of his."""
+        body = _body(packet, head)
+        if head.id in COLLECTORS_IDS:
+            return self._collectors(packet, head, body)
+        try:
+            decoded = self._decode(head.id, body)
+        except ValueError as error:
+            self._warn(f"{place}: byte {packet.offset + head.body}: skipped: {error}")
+            return None
+        if decoded is None:
+            return None
+        name, kind, fields = decoded
+        wall, monotonic = self._convert(head.cycles)
+        writer = self._writers.get(packet.lane, _NO_WRITERS).get(head.writer, NOBODY)
+        _, _, pid, tid, process, thread = writer
+        return Record(
+            wall, monotonic, head.cycles, name, kind, head.cpu, packet.lane, pid, tid, process, thread, fields
+        )
+
+    def _decode(self, identifier: int, body: memoryview) -> tuple[str, str, Fields] | None:
+        """Name, kind and fields of what a user wrote; None: padding, or something that was complained about before."""
+        made = self._description.classes.get(identifier) if self._description else None
+        if made is not None:
+            try:
+                return made.name, made.kind, made.decode(body)
+            except ValueError as error:
+                raise ValueError(f"a record of {made.name!r} with {error}") from None
+        if identifier == wire.ID_BLOB:
+            return "blob", "event", {"blob": bytes(body)}
+        if identifier == wire.ID_LOG:
+            return "log", "log", _log_fields(body)
+        if identifier != wire.ID_PADDING and identifier not in self._unknown:
+            self._unknown.add(identifier)
+            raise ValueError(f"all records of event class {identifier}, of which there is no description")
+        return None
+
+    def _collectors(self, packet: Packet, head: Head, body: memoryview) -> Record | None:
+        """Takes what the collector says.  Only losses show."""
+        if head.id == wire.ID_LOSS:
+            loss = loss_of(body)
+            return None if loss is None else self._loss(packet, head.cycles, *loss)
+        if head.id == wire.ID_CLOCK:
+            self._read_clock(body)
+        elif (announced := writer_of(body)) is not None and announced[0] != UNKNOWN_WRITER:
+            self._writers.setdefault(packet.lane, {})[announced[0]] = announced[1]
+        return None
+
+    def _loss(self, packet: Packet, cycles: int, reason: str, count: int) -> Record:
+        fields: Fields = {"reason": reason, "count": count}
+        wall, monotonic = self._convert(cycles)
+        return Record(wall, monotonic, cycles, "loss", "loss", packet.cpu, packet.lane, None, None, None, None, fields)
+
+    def _convert(self, cycles: int) -> tuple[int, int]:
+        return self._clock.convert(cycles) if self._clock is not None else (0, 0)
+
+    def _read_clock(self, body: memoryview) -> None:
+        if len(body) >= _CLOCK.size and self._clock is not None:
+            self._clock.add(*_CLOCK.unpack_from(body))
+
+
+def _body(packet: Packet, head: Head) -> memoryview:
+    return packet.data[head.body : head.body + head.size]
+
+
+def _log_fields(body: memoryview) -> Fields:
+    import msgpack  # only traces with log records need it
+
+    try:
+        fields = msgpack.unpackb(body, strict_map_key=False, unicode_errors="replace")
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
+        fields = None
+    return fields if isinstance(fields, dict) and _is_shallow(fields, LOG_LEVELS) else {"msgpack": bytes(body)}
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    """Whether the value has at most so many levels: who handles it must not run out of stack."""
+    if isinstance(value, dict):
+        return levels > 0 and all(_is_shallow(item, levels - 1) for item in value.values())
+    return not isinstance(value, list) or (levels > 0 and all(_is_shallow(item, levels - 1) for item in value))
+
+
+def read(
+    source: str | os.PathLike[str] | BinaryIO, *, warn: Callable[[str], None] | None = None, follow: bool = False
+) -> Iterator[Record]:
+    """The records of a trace: a directory, a file that holds what `cat` read from a FIFO, or an open binary file.
+
+    The lanes of a directory are merged by time; a stream comes as it was sent, lane by lane.
+
+    Args:
+        source: path of the directory or file, or a binary file.
+        warn: gets a line for each part that cannot be read; otherwise these are `TraceWarning`s.
+        follow: a directory that is being recorded is read until its recorder ends.
+
+    Raises:
+        NotATrace: the source cannot be opened or holds no trace.
+    """
+    warn = warn or _warn
+    if not isinstance(source, (str, os.PathLike)):
+        return _read_stream(source, str(getattr(source, "name", "stream")), warn)
+    path = pathlib.Path(source)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISDIR(mode):
+        return _read_file(path, warn)
+    if follow:
+        return itertools.chain.from_iterable(follow_directory(path, warn))
+    directory = _Directory(path, warn)
+    directory.open()
+    return directory.round(last=True)
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, TraceWarning, stacklevel=2)
+
+
+def _read_file(path: pathlib.Path, warn: Callable[[str], None]) -> Iterator[Record]:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
+    with file:
+        yield from _read_stream(file, str(path), warn)
+
+
+def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> Iterator[Record]:
+    decoder = Decoder(warn)
+    if _is_file(source):
+        # a clock record says most about what came before it, so all of them are looked at first
+        start = source.tell()
+        for items in _parsed(source, place):
+            decoder.learn(items)
+        source.seek(start)
+    for items in _parsed(source, place):
+        yield from decoder.records(items, place)
+
+
+def _is_file(source: BinaryIO) -> bool:
+    try:
+        return source.seekable()
+    except AttributeError:
+        return False
+
+
+def _parsed(source: BinaryIO, place: str) -> Iterator[list[Item]]:
+    parser = Parser()
+    described = False
+    offset = 0
+    receive = getattr(source, "read1", source.read)
+    while data := receive(CHUNK_BYTES):
+        items = parser.feed(data)
+        if len(data) < CHUNK_BYTES:
+            items += parser.idle()
+        yield items
+        offset += len(data)
+        described = described or any(isinstance(item, Metadata) for item in items)
+        if not described and offset > 2 * LIMIT_BYTES:
+            break
+    items = parser.end()
+    if not described and not any(isinstance(item, Metadata) for item in items):
+        raise NotATrace(f"{place} is no trace: there is no description of one in its first {offset} bytes")
+    yield items
+
+
+class _Lane:
+    """The file of one lane, read as far as it goes."""
+
+    def __init__(self, path: pathlib.Path, uuid: bytes) -> None:
+        self.path = path
+        self._parser = Parser(uuid)
+        self._offset = 0
+
+    def items(self, until: int, *, last: bool) -> Iterator[list[Item]]:
+        """What is new up to the byte `until`.  The file is open only while a piece is read: there may be many."""
+        while self._offset < until:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self._offset)
+                data = file.read(min(LANE_CHUNK_BYTES, until - self._offset))
+            if not data:  # somebody made it shorter
+                break
+            self._offset += len(data)
+            yield self._parser.feed(data)
+        yield self._parser.end() if last else self._parser.idle()
+
+
+class _Directory:
+    """A trace directory, which may still grow."""
+
+    def __init__(self, path: pathlib.Path, warn: Callable[[str], None]) -> None:
+        self._path = path
+        self._decoder = Decoder(warn)
+        self._lanes: dict[pathlib.Path, _Lane] = {}
+        self._uuid = b""
+        self._metadata: tuple[int, int, int] | None = None  # as it was read last
+
+    def open(self) -> None:
+        """Reads the description.
+
+        Raises:
+            NotATrace: there is none.
+        """
+        file = self._path / "metadata"
+        try:
+            status = file.stat()
+            version = status.st_ino, status.st_size, status.st_mtime_ns
+            if version == self._metadata:
+                return
+            text = file.read_text("utf-8", "replace")
+        except OSError as error:
+            raise NotATrace(f"{self._path} is no trace: its file `metadata` cannot be read: {error.strerror}") from None
+        self._uuid = self._decoder.describe(text).uuid
+        self._metadata = version
+
+    def round(self, *, last: bool) -> Iterator[Record]:
+        """What is new in all lanes, by time.
+
+        Raises:
+            NotATrace: there is no description.
+        """
+        sizes = {path: path.stat().st_size for path in self._files()}
+        self.open()  # after the sizes: the recorder writes the description of a packet before the packet
+        if not self._lanes:  # clock records tell of what came before them: look at those of all lanes first
+            for path, size in sizes.items():
+                for items in _Lane(path, self._uuid).items(size, last=True):
+                    self._decoder.learn(items)
+        for path in sizes.keys() - self._lanes.keys():
+            self._lanes[path] = _Lane(path, self._uuid)
+        parts = [self._records(self._lanes[path], size, last=last) for path, size in sizes.items()]
+        return heapq.merge(*parts, key=operator.attrgetter("cycles"))
+
+    def _records(self, lane: _Lane, until: int, *, last: bool) -> Iterator[Record]:
+        for items in lane.items(until, last=last):
+            yield from self._decoder.records(items, str(lane.path))
+
+    def _files(self) -> list[pathlib.Path]:
+        return sorted(path for path in self._path.iterdir() if _LANE_FILE.fullmatch(path.name) and path.is_file())
+
+
+def follow_directory(
+    path: pathlib.Path, warn: Callable[[str], None], stopping: Callable[[], bool] = lambda: False
+) -> Iterator[Iterator[Record]]:
+    """What comes into a directory while it is recorded, round by round, until its recorder ends or `stopping()`.
+
+    Raises:
+        NotATrace: nobody records there, and there is no trace.
+    """
+    directory = _Directory(path, warn)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        last = False
+        while not last:
+            last = stopping() or not _is_recorded(descriptor)  # asked first: what came before that is read below
+            if last or (path / "metadata").exists():
+                yield directory.round(last=last)
+            if not last:
+                time.sleep(ROUND_S)
+    finally:
+        os.close(descriptor)
+
+
+def _is_recorded(descriptor: int) -> bool:
+    """Whether a recorder holds its lock on the directory."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False

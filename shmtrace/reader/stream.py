@@ -1,0 +1,377 @@
+"""The byte stream, taken apart: descriptions, packets, and what is neither.
+
+A collector may be killed in the middle of a packet.  The next one begins with a description and sends that packet
+again, whole, under the same number.  So a size alone proves nothing: it may reach over the torn end into what the next
+collector sent.  A packet counts when another header, or the end of the stream, stands right behind it.  Otherwise the
+search for a header goes on one byte behind the bad packet's own, and what was passed over is named.  A description
+needs nothing behind it: it is text, and no header is.
+
+Nothing here trusts a byte: whatever comes in, the work is linear and the memory bounded, and nothing is raised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from .. import wire
+from ..layout import fields_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Head", "Item", "Metadata", "Packet", "Parser", "RecordDamaged", "Skipped", "heads", "struct_of"]
+
+LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
+LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
+SIGNATURE = b"/* CTF 1.8"
+
+_CODES = {"U8": "B", "U16": "H", "U32": "I", "U64": "Q", "Stamp": "Q", "Uuid": "16s"}
+
+
+def struct_of(table: type) -> struct.Struct:
+    """The fields of one of the wire's tables, which have no gaps."""
+    return struct.Struct("<" + "".join(_CODES[kind] for kind in table.__annotations__.values()))
+
+
+_METADATA = struct_of(wire.METADATA)
+_PACKET = struct_of(wire.PACKET)
+_RECORD = struct_of(wire.RECORD)
+_MAGIC_BYTES = 4
+_KEY_BYTES = _MAGIC_BYTES + 16  # magic and uuid: what a header is known by
+_METADATA_MAGIC = wire.METADATA_MAGIC.to_bytes(_MAGIC_BYTES, "little")
+_PACKET_MAGIC = wire.PACKET_MAGIC.to_bytes(_MAGIC_BYTES, "little")
+assert _METADATA.size == wire.METADATA_BYTES
+assert _PACKET.size == wire.PACKET_BYTES
+assert _RECORD.size == wire.RECORD_BYTES
+assert fields_of(wire.METADATA)["uuid"] == fields_of(wire.PACKET)["uuid"] == _MAGIC_BYTES
+
+
+class Metadata(NamedTuple):
+    """A description of all that follows.  It replaces the one before."""
+
+    offset: int  # in the stream, bytes
+    uuid: bytes
+    text: str
+
+
+class Packet(NamedTuple):
+    """A whole packet of one lane.  Never a copy of one that came before."""
+
+    offset: int  # in the stream, bytes
+    data: memoryview  # header, records, padding
+    content_bytes: int  # up to the last byte of the last record
+    lane: int
+    cpu: int
+    number: int
+    begin: int  # cycles
+    end: int  # cycles
+    missing: int  # packets of this lane that should have come between the last one and this
+    missed: int  # events refused since the last packet of this lane
+
+
+class Skipped(NamedTuple):
+    """Bytes that belong to no packet."""
+
+    offset: int
+    size: int
+    why: str
+
+
+Item: TypeAlias = "Metadata | Packet | Skipped"
+
+
+class Head(NamedTuple):
+    """A record's header, and where in the packet its body begins."""
+
+    cycles: int
+    id: int
+    cpu: int
+    writer: int
+    size: int
+    body: int
+
+
+class RecordDamaged(ValueError):
+    """A record reaches beyond its packet."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(f"the record at byte {at} of the packet reaches beyond its end")
+        self.at = at
+
+
+def heads(packet: Packet) -> Iterator[Head]:
+    """The records of a packet, in order.
+
+    Raises:
+        RecordDamaged: the records do not fill the packet exactly.
+    """
+    data, end, at = packet.data, packet.content_bytes, wire.PACKET_BYTES
+    unpack, header_bytes, rounding = _RECORD.unpack_from, wire.RECORD_BYTES, wire.RECORD_ALIGNMENT - 1
+    while at < end:
+        body = at + header_bytes
+        if body > end:
+            raise RecordDamaged(at)
+        cycles, identifier, cpu, writer, size = unpack(data, at)
+        after = body + size
+        if after > end:
+            raise RecordDamaged(at)
+        yield Head(cycles, identifier, cpu, writer, size, body)
+        at = (after + rounding) & ~rounding
+        if at >= end != after:
+            raise RecordDamaged(after)
+
+
+@dataclasses.dataclass(slots=True)
+class _Lane:
+    """What came of a lane last."""
+
+    before: int  # number of the packet before the last one
+    last: int
+    discarded: int
+
+
+class _Header(NamedTuple):
+    """The next packet, as far as its header tells."""
+
+    size: int
+    uuid: bytes
+    metadata: bool
+
+
+def _keys(uuid: bytes) -> tuple[bytes, bytes]:
+    return _PACKET_MAGIC + uuid, _METADATA_MAGIC + uuid
+
+
+def _followers(uuid: bytes) -> tuple[bytes, ...]:
+    """What may stand behind a packet: a header, or one that was torn off so soon that it is none."""
+    keys = _keys(uuid)
+    return keys + tuple(key[:torn] + keys[1] for key in keys for torn in range(1, _KEY_BYTES))
+
+
+class Parser:
+    """Takes the bytes of a stream as they come and gives what is in them.
+
+    `uuid` is given for a file that holds packets only; otherwise it is the first description's.
+    """
+
+    def __init__(self, uuid: bytes | None = None) -> None:
+        self._keys: tuple[bytes, bytes] | None = None
+        self._followers: tuple[bytes, ...] = ()
+        if uuid is not None:
+            self._know(uuid)
+        self._chunks: list[bytes] = []
+        self._held = 0  # bytes in chunks
+        self._need = 0  # with fewer bytes than this there is nothing to find
+        self._packet_bytes = 0  # of the packet whose beginning is held
+        self._fresh = False  # something came since the last pause
+        self._offset = 0  # of the first byte held
+        self._bad: tuple[int, str] | None = None  # where the bytes to be named began, and why
+        self._lanes: dict[int, _Lane] = {}
+
+    def _know(self, uuid: bytes) -> None:
+        if self._keys is None:
+            self._keys, self._followers = _keys(uuid), _followers(uuid)
+
+    @property
+    def wanted(self) -> int:
+        """Bytes that the packet at hand still lacks; 0 between two packets."""
+        return max(0, self._packet_bytes - self._held)
+
+    def feed(self, data: bytes) -> list[Item]:
+        """What `data` completes.
+
+        The last packet is not given before the next one has begun; see `idle` and `end`.
+        """
+        if not data:
+            return []
+        self._chunks.append(data)
+        self._held += len(data)
+        self._fresh = True
+        return self._scan() if self._held >= self._need else []
+
+    def idle(self) -> list[Item]:
+        """What can be given when nothing more comes for the moment.
+
+        That is a whole packet with nothing behind it, if its records fill it exactly.
+        """
+        if not self._fresh or self.wanted:
+            return []
+        self._fresh = False
+        return self._scan(pause=True)
+
+    def end(self) -> list[Item]:
+        """What is left when whoever wrote the stream is gone.  Another one may continue it."""
+        items = self._scan(last=True)
+        if self._bad is not None:
+            items.append(self._skipped(self._offset))
+        return items
+
+    def _scan(self, *, pause: bool = False, last: bool = False) -> list[Item]:
+        data = b"".join(self._chunks)
+        items: list[Item] = []
+        at = self._need = self._packet_bytes = 0
+        while at < len(data):
+            found = self._find(data, at, last=last)
+            if found > at:
+                self._skip(at, "no packet begins here" if self._keys else "ahead of the first description")
+                at = found
+                continue
+            header = self._header(data, at)
+            if header is None:
+                if not last and len(data) - at < wire.PACKET_BYTES:
+                    self._wait(wire.PACKET_BYTES if self._begins(data[at : at + _KEY_BYTES]) else 0, behind=0)
+                    break
+                self._skip(at, "the header of a packet makes no sense or is cut short")
+                at += 1
+                continue
+            stop = at + header.size
+            good = self._stands(data, stop, header, pause=pause, last=last)
+            if good is None:
+                self._wait(header.size, behind=0 if header.metadata else _KEY_BYTES)
+                break
+            taken = self._take(data, at, header) if good else None
+            if taken is None:
+                self._skip(at, "a packet that is damaged or cut short, or stands ahead of something that is none")
+                at += 1
+                continue
+            if self._bad is not None:
+                items.append(self._skipped(self._offset + at))
+            items.extend(taken)
+            at = stop
+        rest = data[at:]
+        self._chunks = [rest] if rest else []
+        self._held = len(rest)
+        self._offset += at
+        return items
+
+    def _wait(self, packet_bytes: int, *, behind: int) -> None:
+        self._packet_bytes = packet_bytes
+        self._need = packet_bytes + behind
+
+    def _skip(self, at: int, why: str) -> None:
+        """The bytes from `at` up to the next good packet are to be named."""
+        if self._bad is None:
+            self._bad = self._offset + at, why
+
+    def _skipped(self, stop: int) -> Skipped:
+        assert self._bad is not None
+        start, why = self._bad
+        self._bad = None
+        return Skipped(start, stop - start, why)
+
+    def _find(self, data: bytes, at: int, *, last: bool) -> int:
+        """Where the next header begins, or may begin in the bytes that are still to come."""
+        if self._keys is None:
+            found = data.find(_METADATA_MAGIC, at)
+            if found >= 0:
+                return found
+            kept = _MAGIC_BYTES - 1
+        else:
+            if data.startswith(self._keys, at):
+                return at
+            uuid = self._keys[0][_MAGIC_BYTES:]
+            found = at + _MAGIC_BYTES
+            while (found := data.find(uuid, found)) >= 0:
+                if data.startswith(self._keys, found - _MAGIC_BYTES):
+                    return found - _MAGIC_BYTES
+                found += 1
+            kept = _KEY_BYTES - 1
+        return len(data) if last else max(at, len(data) - kept)
+
+    def _begins(self, tail: bytes) -> bool:
+        """Whether these last bytes may be the beginning of a header."""
+        return any(key.startswith(tail) for key in self._keys or (_METADATA_MAGIC,))
+
+    def _header(self, data: bytes, at: int) -> _Header | None:
+        """The header at `at`; None: not one that shmtrace writes."""
+        if data.startswith(_METADATA_MAGIC, at) and len(data) - at >= wire.METADATA_BYTES:
+            _, uuid, _, content, size, *schemes, major, _ = _METADATA.unpack_from(data, at)
+            sane = (
+                content % 8 == size % 8 == 0
+                and wire.METADATA_BYTES <= content // 8 <= size // 8 <= LIMIT_BYTES
+                and not any(schemes)
+                and major == 1
+                and (self._keys is None or data.startswith(self._keys, at))
+            )
+            return _Header(size // 8, uuid, metadata=True) if sane else None
+        if data.startswith(_PACKET_MAGIC, at) and len(data) - at >= wire.PACKET_BYTES:
+            _, uuid, stream, begin, end, content, size, _, _, cpu, lane = _PACKET.unpack_from(data, at)
+            sane = (
+                content % 8 == 0
+                and wire.PACKET_BYTES <= content // 8 <= LIMIT_BYTES
+                and size == 8 * wire.padded(content // 8)
+                and begin <= end
+                and stream == wire.STREAM_ID
+                and max(cpu, lane) < LIMIT_NUMBERS
+            )
+            return _Header(size // 8, uuid, metadata=False) if sane else None
+        return None
+
+    def _stands(self, data: bytes, stop: int, header: _Header, *, pause: bool, last: bool) -> bool | None:
+        """Whether the packet that ends at `stop` is whole; None: that is not known yet."""
+        if len(data) < stop:
+            return False if last else None
+        if header.metadata or data.startswith(self._followers, stop):
+            return True
+        tail = data[stop : stop + 2 * _KEY_BYTES]
+        if not any(follower.startswith(tail) for follower in self._followers):
+            return False
+        if pause:
+            return _chained(_packet(data, stop - header.size, header.size, 0)) or None
+        return True if last else None
+
+    def _take(self, data: bytes, at: int, header: _Header) -> list[Item] | None:
+        """The packet at `at`, none if it is a copy; None: it is a description that is torn."""
+        if not header.metadata:
+            packet = _packet(data, at, header.size, self._offset)
+            counts = self._count(packet.lane, packet.number, packet.missed)
+            return [] if counts is None else [packet._replace(missing=counts[0], missed=counts[1])]
+        start = at + wire.METADATA_BYTES
+        if not data.startswith(SIGNATURE, start):
+            return None
+        try:
+            text = str(memoryview(data)[start : at + _METADATA.unpack_from(data, at)[3] // 8], "utf-8")
+        except UnicodeDecodeError:  # the magic of a description that follows a torn one is no UTF-8 either
+            return None
+        self._know(header.uuid)
+        return [Metadata(self._offset + at, header.uuid, text)]
+
+    def _count(self, number_of_lane: int, number: int, discarded: int) -> tuple[int, int] | None:
+        """Packets missing ahead of this one and events missed since the last; None: this one is a copy."""
+        lane = self._lanes.get(number_of_lane)
+        if lane is None:
+            self._lanes[number_of_lane] = _Lane(-1, number, discarded)
+            return 0, discarded
+        if number == lane.last or number <= lane.before:
+            return None
+        # Recording was enabled for another reader, whose count begins at 0: what lies between was not lost to this one.
+        anew = discarded < lane.discarded
+        missed = discarded if anew else discarded - lane.discarded
+        missing = 0 if anew else max(0, number - lane.last - 1)
+        if number > lane.last:
+            lane.before = lane.last
+        # else it was the last one's number that was damaged, since older ones than that do not come
+        lane.last, lane.discarded = number, discarded
+        return missing, missed
+
+
+def _packet(data: bytes, at: int, size: int, offset: int) -> Packet:
+    """The packet at `at`, with all that was ever missed as `missed`."""
+    view = memoryview(data)[at : at + size]
+    _, _, _, begin, end, content, _, number, discarded, cpu, lane = _PACKET.unpack_from(view)
+    return Packet(offset + at, view, content // 8, lane, cpu, number, begin, end, 0, discarded)
+
+
+def _chained(packet: Packet) -> bool:
+    """Whether the records fill the packet exactly, in order and within its times."""
+    last = packet.begin
+    try:
+        for head in heads(packet):
+            if head.cycles < last:
+                return False
+            last = head.cycles
+    except RecordDamaged:
+        return False
+    return last <= packet.end
