@@ -96,7 +96,7 @@ def test_the_last_line_on_stderr_is_the_summary(
         for _ in range(1234):
             channel.event(b"x" * 8)
     said = summary(capfd.readouterr().err)
-    assert re.fullmatch(r"shmtrace: 1,234 events, .+, 1 writer, 0 missed, 0 lost -> .+", said)
+    assert re.fullmatch(r"shmtrace: 1,234 events, .+, 1 writers, 0 missed, 0 lost -> .+", said)
     assert said.endswith(str(tmp_path / "trace"))
 
 
@@ -199,5 +199,5 @@ with shmtrace.record({str(tmp_path / "trace")!r}, name={channel_name!r}) as chan
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in stderr
-    assert "1 event, " in stderr
+    assert "shmtrace: 1 events, " in stderr
     assert blobs(tmp_path / "trace") == [b"before"]

@@ -57,7 +57,7 @@ class State:
             self._set(offsets[field], value)
         code = functions("collector")
         self._one: dict[str, Callable[[int], int]] = {name: _ONE(address) for name, address in code.items()}
-        self._pump, self._depart = _TWO(code["pump"]), _TWO(code["depart"])
+        self._pump, self._depart, self._enable = _TWO(code["pump"]), _TWO(code["depart"]), _TWO(code["enable"])
         self._suspect, self._reclaim = _TWO(code["suspect"]), _THREE(code["reclaim"])
         self._lanes = geometry.lanes
 
@@ -115,8 +115,8 @@ class State:
     def discard(self) -> int:
         return self._one["discard"](self._base)
 
-    def enable(self) -> None:
-        self._one["enable"](self._base)
+    def enable(self, *, resumed: bool) -> None:
+        self._enable(self._base, resumed)
 
     def settle(self) -> int:
         return self._one["settle"](self._base)

@@ -700,18 +700,22 @@ def depart(collector: int, unread: int) -> int:
     return records
 
 
-def enable(collector: int) -> int:
-    """Recording begins for a new reader: it has been told nothing yet, and what was refused before is not its own."""
+def enable(collector: int, resumed: int) -> int:
+    """Recording begins for a new reader: it has been told nothing yet, and what was refused before is not its own.
+
+    `resumed`: the reader is one that a predecessor had, so that its count of refused records goes on.
+    """
     context = read64(collector + COLLECTOR.context)
     lanes = read64(context + CONTEXT.lanes_count)
     stride = read64(collector + COLLECTOR.announced_stride)
     for number in range(lanes):
         lane = lane_number_at(collector, number)
-        store64(lane + LANE.discarded_before, missed_in(context, number))
-        store8(read64(collector + COLLECTOR.begun) + number, 0)
+        store8(read64(collector + COLLECTOR.begun) + number, resumed)
         store8(read64(collector + COLLECTOR.settled) + number, 0)
-        packet = packet_in_full(context, lane, load64(lane + LANE.progress))
-        store64(slot_of(lane, packet) + TOTALS.discarded, 0)
+        if resumed == 0:
+            store64(lane + LANE.discarded_before, missed_in(context, number))
+            packet = packet_in_full(context, lane, load64(lane + LANE.progress))
+            store64(slot_of(lane, packet) + TOTALS.discarded, 0)
     announced = read64(collector + COLLECTOR.announced)
     for i in range(lanes * stride // 8):
         store64(announced + 8 * i, 0)

@@ -57,7 +57,7 @@ def test_the_last_line_on_stderr_is_the_summary(tmp_path: Path, program: Callabl
     result = commands.run("run", "-o", tmp_path / "trace", program(EMIT + "print('mine', file=sys.stderr)"))
     lines = result.stderr.splitlines()
     assert lines[0] == "mine"
-    assert re.fullmatch(r"shmtrace: 1 event, .+, 1 writer, 0 missed, 0 lost -> .*trace", lines[-1])
+    assert re.fullmatch(r"shmtrace: 1 events, .+, 1 writers, 0 missed, 0 lost -> .*trace", lines[-1])
 
 
 def test_options_behind_the_program_are_the_programs(tmp_path: Path, program: Callable[[str], Path]) -> None:
@@ -100,7 +100,7 @@ def test_anything_else_is_a_command_on_path(tmp_path: Path, program: Callable[[s
 def test_the_exit_status_is_passed_on(tmp_path: Path, program: Callable[[str], Path], text: str, status: int) -> None:
     result = commands.run("run", "-o", tmp_path / "trace", program(EMIT + text), "x")
     assert result.returncode == status
-    assert result.stderr.splitlines()[-1].startswith("shmtrace: 1 event, ")
+    assert result.stderr.splitlines()[-1].startswith("shmtrace: 1 events, ")
     assert blobs(tmp_path / "trace") == [b"x"]
 
 

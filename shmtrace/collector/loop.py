@@ -1,0 +1,332 @@
+"""One channel's collector: waits for a reader, and while there is one moves pages to the FIFO.
+
+The jitted half does what touches lanes and pages; here is what decides when.  A thread a channel, which sleeps either on
+the semaphore `full` or in poll on its FIFO, at most a flush interval.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import math
+import os
+import socket
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable
+
+from .. import layout, wire
+from ..clock import read_clocks
+from ..errors import CollectorRunning
+from ..layout import CONTROL
+from ..native.loader import libc
+from ..process import is_dead, start_ticks
+from ..segment import Segment, open_semaphore
+from ..stats import segment_stats
+from .fifo import FifoLost, WriteEnd, open_for_reader
+from .state import State
+
+PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = 0, 1, 2, 3  # native/collect.py
+PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
+NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
+CLOCK_EVERY_S = 1.0
+CALIBRATION_S = 0.05  # the least time over which the clock's frequency is measured
+STALLED_S = 1.0  # a reader that takes nothing for so long is not waited for when the collector must end
+SETTLE_S = 0.1  # so long are busy lanes waited for at the end
+CLOCK_MONOTONIC = 1
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+libc.sem_clockwait.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Timespec))
+libc.sem_trywait.argtypes = (ctypes.c_void_p,)
+
+
+class ReaderLeft(Exception):
+    """The last reader has closed the FIFO."""
+
+
+class Collector:
+    """The collector of one channel.  `run` returns when `stop` was called or the channel was removed."""
+
+    def __init__(self, segment: Segment, say: Callable[[str], None]) -> None:
+        """Take the segment's lock, which one collector holds; raises CollectorRunning."""
+        self._segment = segment
+        self._say = say
+        self._stopping = threading.Event()
+        try:
+            fcntl.flock(segment.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = segment.u32(CONTROL.collector_pid)
+            raise CollectorRunning(f"the channel {segment.name!r} has a collector already: pid {pid}") from None
+        pid, start = os.getpid(), start_ticks() or 0
+        me = (
+            (start & layout.OWNER_START_MASK) << layout.OWNER_START_SHIFT
+            | (pid & layout.OWNER_PID_MASK) << layout.OWNER_PID_SHIFT
+            | layout.UNKNOWN_WRITER
+        )
+        me -= (me >> 63) << 64  # as int64
+        self._state = State(segment, me)
+        self._full = open_semaphore(segment.name, "full")
+        self._waiting = open_semaphore(segment.name, "waiting")
+        self._flush_s = segment.u32(CONTROL.flush_ms) / 1000
+        self._lanes = segment.geometry.lanes
+        self._end: WriteEnd | None = None
+        self._metadata = b""  # what is to be written before the next packet
+        self._tokens_missing = 0
+        self._packets_before = 0
+        self._next_flush = self._next_clock = 0.0
+        segment.set_u64(CONTROL.collector_start, start)
+        segment.set_u32(CONTROL.collector_pid, pid)
+
+    @property
+    def name(self) -> str:
+        return self._segment.name
+
+    def stop(self) -> None:
+        """End: send what is committed, say goodbye.  From any thread."""
+        self._stopping.set()
+        libc.sem_post(self._full)
+
+    @property
+    def _ending(self) -> bool:
+        return self._stopping.is_set() or self._segment.u32(CONTROL.removed) != 0
+
+    def run(self) -> None:
+        segment = self._segment
+        try:
+            self._state.sweep()
+            resumed = segment.u32(CONTROL.recording) != 0  # a predecessor was killed
+            while not self._ending:
+                try:
+                    self._end = open_for_reader(segment.fifo) if resumed else self._wait_for_reader()
+                    if self._end is not None:
+                        self._serve(self._end, resumed=resumed)
+                    elif resumed:  # its reader is gone, too
+                        self._switch_off(SETTLE_S)
+                        self._leave()
+                    resumed = False
+                except FifoLost as error:
+                    if not self._ending:
+                        self._say(f"{error}: channel {self.name!r} is not collected any more; remove it")
+                    break
+        finally:
+            self._switch_off(SETTLE_S)
+            self._leave()
+            segment.set_u32(CONTROL.collector_pid, 0)
+            segment.set_u32(CONTROL.goodbyes, segment.u32(CONTROL.goodbyes) + 1)
+            if self._end is not None:
+                self._end.close()  # after the goodbye: a reader that finds the end of the FIFO finds it, too
+            self._state.close()
+
+    # -- while nobody reads
+
+    def _wait_for_reader(self) -> WriteEnd | None:
+        """The FIFO's end once somebody reads; None if it is time to end."""
+        began = time.monotonic()
+        while not self._ending:
+            end = open_for_reader(self._segment.fifo)
+            if end is not None:
+                return end
+            idle = time.monotonic() - began
+            self._stopping.wait(PROBE_S if idle < PROBE_PATIENCE_S else PROBE_LATER_S)
+            if self._segment.u32(CONTROL.recording) == 0:
+                self._reclaim()
+                if self._state.settle() == 0:
+                    self._empty()
+        return None
+
+    # -- while somebody reads
+
+    def _serve(self, end: WriteEnd, *, resumed: bool) -> None:
+        """Send until the reader leaves or it is time to end.  `resumed`: to a reader that a predecessor had."""
+        segment, state = self._segment, self._state
+        segment.set_u32(CONTROL.period, segment.u32(CONTROL.period) + 1)
+        self._describe()
+        segment.set_u32(CONTROL.reader, 1)
+        state.enable(resumed=resumed)
+        self._next_flush = self._next_clock = time.monotonic()
+        try:
+            while not self._ending:
+                self._housekeep(end)
+                if self._push(end):
+                    end.watch(room=True)
+                    left = max(self._next_flush - time.monotonic(), 0.001)
+                    if end.is_abandoned(math.ceil(left * 1000)):
+                        raise ReaderLeft
+                elif state.wrote_packets != self._packets_before:
+                    self._packets_before = state.wrote_packets
+                    time.sleep(NAP_S)
+                else:
+                    self._sleep()
+            self._finish(end)
+        except ReaderLeft:
+            self._depart(end)
+
+    def _push(self, end: WriteEnd) -> bool:
+        """Write what there is; True if the pipe is full.  Raises ReaderLeft."""
+        while True:
+            if self._metadata:
+                try:
+                    self._metadata = self._metadata[os.write(end.file, self._metadata) :]
+                except BlockingIOError:
+                    return True
+                except BrokenPipeError:
+                    raise ReaderLeft from None
+                continue
+            status = self._state.pump(end.file)
+            if status == PUMP_IDLE:
+                return False
+            if status == PUMP_FULL:
+                return True
+            if status == PUMP_CLASSES:
+                self._describe()
+            elif status == -errno.EPIPE:
+                raise ReaderLeft
+            elif status < 0:
+                raise OSError(-status, f"the FIFO {self._segment.fifo} cannot be written: {os.strerror(-status)}")
+            elif time.monotonic() >= self._next_flush:  # there is always more: look after the other things meanwhile
+                self._housekeep(end)
+
+    def _housekeep(self, end: WriteEnd) -> None:
+        """What is due at each flush interval."""
+        now = time.monotonic()
+        if now < self._next_flush:
+            return
+        end.watch(room=False)
+        if end.is_abandoned():
+            raise ReaderLeft
+        self._next_flush = now + self._flush_s
+        if now >= self._next_clock:
+            self._next_clock = now + CLOCK_EVERY_S
+            self._state.want_clock()
+        self._reclaim()
+        self._mend()
+        if self._tokens() * 4 < self._segment.geometry.pages:
+            self._state.seal()
+        self._state.begin_flush()
+
+    def _sleep(self) -> None:
+        """Until a page is full, or the next flush.  `asleep` is stored before the last look; P9a does it the other way
+        round, so that one of the two sees the other."""
+        self._segment.set_u32(CONTROL.asleep, 1)
+        try:
+            if not self._state.has_full_page() and not self._ending:
+                until = _Timespec(int(self._next_flush), int(self._next_flush % 1 * 1e9))
+                libc.sem_clockwait(self._full, CLOCK_MONOTONIC, until)
+        finally:
+            self._segment.set_u32(CONTROL.asleep, 0)
+        while libc.sem_trywait(self._full) == 0:
+            pass
+
+    def _reclaim(self) -> None:
+        """Give back the lanes of processes that are dead; looked at are those whose owner did not change."""
+        lane = self._state.suspect(0)
+        while lane >= 0:
+            owner = self._segment.u64(self._segment.lane_at(lane) + layout.LANE.owner)
+            pid = owner >> layout.OWNER_PID_SHIFT & layout.OWNER_PID_MASK
+            start = owner >> layout.OWNER_START_SHIFT
+            if pid != 0 and is_dead(pid, start, layout.OWNER_START_MASK):
+                self._state.reclaim(lane, owner - (owner >> 63 << 64))
+            lane = self._state.suspect(lane + 1)
+
+    def _mend(self) -> None:
+        """M1: tokens that died with their holders."""
+        missing = self._state.tokens_missing()
+        for _ in range(min(missing, self._tokens_missing)):
+            libc.sem_post(self._waiting)
+        self._tokens_missing = max(missing, 0)
+
+    def _tokens(self) -> int:
+        count = ctypes.c_int()
+        libc.sem_getvalue(self._waiting, ctypes.byref(count))
+        return count.value
+
+    def _describe(self) -> None:
+        """The metadata, complete, are the next thing that the reader gets."""
+        segment = self._segment
+        kind = segment.u32(CONTROL.clock_kind)
+        cycles, steady = segment.u64(CONTROL.clock_cycles), segment.u64(CONTROL.clock_monotonic_ns)
+        while True:
+            now = read_clocks(kind)
+            left = CALIBRATION_S - (now[1] - steady) / 1e9
+            if left <= 0 or kind == layout.CLOCK_MONOTONIC:
+                break
+            time.sleep(left)
+        frequency = 10**9
+        if kind != layout.CLOCK_MONOTONIC:
+            frequency = ((now[0] - cycles) * 10**9 + (now[1] - steady) // 2) // (now[1] - steady)
+        # wall clock in cycles, less the cycles: what is to be added to a record's cycles
+        offset_s, offset = divmod(now[2] * frequency // 10**9 - now[0], frequency)
+        text = wire.metadata(
+            uuid=str(uuids.UUID(bytes=segment.uuid)),
+            boot_id=str(uuids.UUID(bytes=segment.read(CONTROL.boot_id, 16))),
+            channel=segment.name,
+            hostname=socket.gethostname(),
+            clock_kind=kind,
+            frequency=frequency,
+            offset_s=offset_s,
+            offset=offset,
+        )
+        self._state.know_classes(0)
+        self._metadata = wire.metadata_packet(text, segment.uuid)
+
+    # -- the end of a period
+
+    def _finish(self, end: WriteEnd) -> None:
+        """It is time to end: what is committed is sent, as long as the reader takes it."""
+        self._switch_off(SETTLE_S)
+        patience = None if self._segment.u32(CONTROL.removed) == 2 else STALLED_S
+        taken, since = -1, time.monotonic()
+        rounds = 0
+        while rounds < 2:
+            self._state.begin_flush()
+            if not self._push(end):
+                rounds += not self._state.flushing
+                continue
+            end.watch(room=True)
+            if end.is_abandoned(20):
+                raise ReaderLeft
+            now = self._state.wrote_bytes - end.unread()
+            if now != taken:
+                taken, since = now, time.monotonic()
+            elif self._stopping.is_set() or patience is not None:
+                if time.monotonic() - since > STALLED_S:
+                    self._say(f"the reader of channel {self.name!r} takes nothing any more: the rest is lost")
+                    break
+
+    def _switch_off(self, patience: float) -> None:
+        """D1, D2: recording off; wait a little for lanes that are just being written."""
+        until = time.monotonic() + patience
+        while self._state.settle() and time.monotonic() < until:
+            self._reclaim()
+            time.sleep(0.001)
+
+    def _depart(self, end: WriteEnd) -> None:
+        """The last reader left: count what it did not read, empty the lanes."""
+        self._switch_off(0)
+        self._state.depart(end.unread())
+        self._leave()
+        self._end = None
+        end.close()  # and with it the pipe is empty
+
+    def _leave(self) -> None:
+        self._empty()
+        self._metadata = b""
+        self._segment.set_u32(CONTROL.reader, 0)
+
+    def _empty(self) -> None:
+        """D3: what is in the lanes is lost; all pages go back to the pool."""
+        self._state.discard()
+        self._state.seal()
+        self._state.discard()
+
+    def report(self) -> str:
+        """What was done, in one line."""
+        stats = segment_stats(self._segment)
+        missed, lost = sum(stats["missed"].values()), sum(stats["lost"].values())
+        return f"{self.name}: {stats['delivered']:,} events delivered, {missed:,} missed, {lost:,} lost"
