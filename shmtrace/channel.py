@@ -6,23 +6,27 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from . import layout, segment
 from .clock import choose_clock, read_clocks
-from .errors import ChannelBusy, ChannelError, ChannelNotFound, InvalidGeometry, ShmtraceError
 from .context import make_context, segment_context
+from .errors import ChannelBusy, ChannelError, ChannelNotFound, InvalidGeometry, ShmtraceError
 from .layout import CONTROL, WRITER, Geometry
 from .native import functions
 from .native.builtin import METH_O, make_builtin
 from .native.loader import libc, map_memory
 from .process import is_dead, namespaces
-from .segment import Segment, open_segment
+from .segment import open_segment
 from .stats import segment_stats, segment_writers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from .segment import Segment
 
 __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel", "remove_channel"]
 
@@ -188,7 +192,7 @@ class Channel(_Handle):
         """Stop recording from this process through this object.  Never fails; may be called twice."""
         self._use(None, self.name)
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -265,8 +269,10 @@ def _shrink(name: str, geometry: Geometry) -> None:
 
 
 def open_channel(name: str) -> Channel:
-    """Open a channel that exists.  Raises InvalidName, ChannelNotFound, ChannelForeign, ChannelIncompatible,
-    ChannelRemoved."""
+    """Open a channel that exists.
+
+    Raises InvalidName, ChannelNotFound, ChannelForeign, ChannelIncompatible, ChannelRemoved.
+    """
     return Channel(_attachment(name), name)
 
 
@@ -290,9 +296,9 @@ def attach() -> Channel:
 
 def _attach_late(channel: Channel) -> None:
     """Called by the jitted code at the first event of a channel that was not there when it was attached."""
-    channel._use(None, channel.name)  # once a process, whatever happens
+    channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)
     try:
-        channel._use(_attachment(channel.name), channel.name)
+        channel._use(_attachment(channel.name), channel.name)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001
         _complain(channel.name, error)
 

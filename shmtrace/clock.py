@@ -13,8 +13,10 @@ CLOCKSOURCES = "/sys/devices/system/clocksource/clocksource0/available_clocksour
 
 
 def choose_clock() -> int:
-    """CLOCK_TSC if the time stamp counter runs at one speed, never stops, and the kernel trusts it; $SHMTRACE_CLOCK
-    (tsc or monotonic) overrides."""
+    """CLOCK_TSC if the time stamp counter runs at one speed, never stops, and the kernel trusts it.
+
+    $SHMTRACE_CLOCK (tsc or monotonic) overrides.
+    """
     chosen = os.environ.get("SHMTRACE_CLOCK")
     if chosen in ("tsc", "monotonic"):
         return CLOCK_TSC if chosen == "tsc" else CLOCK_MONOTONIC

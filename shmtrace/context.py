@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, fields_of
-from .segment import Segment, open_semaphore
+from .segment import open_semaphore
+
+if TYPE_CHECKING:
+    from .segment import Segment
 
 CLOCK_LIMIT = 1 << 32  # a few seconds, in cycles or ns: a stamp that lies further ahead is damage
 

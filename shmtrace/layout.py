@@ -18,8 +18,8 @@ One segment a channel.  Everything that two processes both look at is in it; not
     | pages            |  pages x page_size bytes of records (their format: wire.py)
     +------------------+
 
-A *lane* is a chain of pages that one thread writes at a time.  Its state is a handful of 64-bit words, each changed by one
-store, so that a process can be killed between any two instructions and what is left is still true:
+A *lane* is a chain of pages that one thread writes at a time.  Its state is a handful of 64-bit words, each changed by
+one store, so that a process can be killed between any two instructions and what is left is still true:
 
     owner      63        38 37          16 15         0      who writes; 0: nobody
                +-----------+--------------+------------+
@@ -44,12 +44,12 @@ store, so that a process can be killed between any two instructions and what is 
                +-----------+--------------+------------+
 
 The lane's pages are a chain: from the page in `progress`, each descriptor names the next one, up to the page in
-`position`.  A lane that never had a page, or was sealed, has page 0xFFFF, and its `first` takes the part of the descriptor.
-Sequences and packet numbers wrap and are compared modulo; the whole packet number is in `totals`, of which there are two
-slots: the low bit of the packet number in `progress` says which one is valid.
+`position`.  A lane that never had a page, or was sealed, has page 0xFFFF, and its `first` takes the part of the
+descriptor. Sequences and packet numbers wrap and are compared modulo; the whole packet number is in `totals`, of which
+there are two slots: the low bit of the packet number in `progress` says which one is valid.
 
-A table is a class of offsets: `LANE.owner` is an offset in bytes, in Python and (frozen) in jitted code.  The width of each
-field is its annotation, and `_check` asserts at import that the fields are aligned, in order and do not overlap.
+A table is a class of offsets: `LANE.owner` is an offset in bytes, in Python and (frozen) in jitted code.  The width of
+each field is its annotation, and `_check` asserts at import that the fields are aligned, in order and do not overlap.
 
 The second kind of table here, from CONTEXT on, is private to a process: it is how state reaches the jitted code.
 """
@@ -58,8 +58,13 @@ from __future__ import annotations
 
 import os
 
-
-U16 = U32 = U64 = U128 = Name48 = Totals2 = Path1024 = int
+U16 = int
+U32 = int
+U64 = int
+U128 = int
+Name48 = int
+Totals2 = int
+Path1024 = int
 WIDTHS = {"U16": 2, "U32": 4, "U64": 8, "U128": 16, "Name48": 48, "Totals2": 128, "Path1024": 1024}  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
@@ -203,8 +208,8 @@ class PAGE:
 class CONTEXT:
     """What one process' code must know of one channel: addresses in this process, and the geometry.
 
-    Constant once made, and kept as the payload of a `bytes` that lives as long as the process: the code finds it through
-    the first slot of the object whose method is called.
+    Constant once made, and kept as the payload of a `bytes` that lives as long as the process: the code finds it
+    through the first slot of the object whose method is called.
     """
 
     recording: U64 = 0  # address of the switch; of a word that stays 0 when the channel is disabled or closed
@@ -308,6 +313,8 @@ SEND_BYTES = 72
 RING_BYTES = 24
 IOVEC_BYTES = 16
 SENDS_MAX = 256
+# What the collector's jitted half answers: all is sent; the FIFO is full; metadata is due; there is more; or -errno.
+PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = range(4)
 RING_MAX = 16_384  # packets in a pipe of 1 MiB: the shortest has 80 bytes
 
 
@@ -407,8 +414,8 @@ def possible_cpus() -> int:
 def _check() -> None:
     for table, size in (
         (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
-        (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (SLOT, SLOT_BYTES), (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES),
-        (RING, RING_BYTES),
+        (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (SLOT, SLOT_BYTES), (COLLECTOR, COLLECTOR_BYTES),
+        (SEND, SEND_BYTES), (RING, RING_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

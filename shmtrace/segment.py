@@ -15,9 +15,9 @@ import pwd
 import re
 import stat
 import uuid as uuids
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import layout
 from .errors import (
@@ -36,7 +36,10 @@ from .layout import CONTROL, CPU, LANE, PAGE, TOTALS, Geometry
 from .native.loader import libc, map_memory
 from .process import boot_id, namespaces
 
-MEMORY = "/dev/shm"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMORY = "/dev/shm"  # noqa: S108  (what lies there is looked at)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 LIST_NAMES = ("full", "waiting")
 
@@ -47,7 +50,7 @@ libc.sem_post.argtypes = (ctypes.c_void_p,)
 
 def check_name(name: str) -> str:
     """The name, if a channel can have it; else InvalidName."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise InvalidName(
             f"{name!r} is no channel name: 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
         )
@@ -60,6 +63,7 @@ def object_name(name: str) -> str:
 
 
 def segment_path(name: str) -> str:
+    """Where glibc keeps a shared memory object."""
     return MEMORY + object_name(name)
 
 
@@ -69,6 +73,7 @@ def semaphore_path(name: str, which: str) -> str:
 
 
 def user_name(uid: int) -> str:
+    """The name of a user, or the number."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -216,6 +221,7 @@ def open_segment(name: str) -> Segment:
 
 
 def foreign_channel(name: str, path: str) -> ChannelForeign:
+    """The error for an object that belongs to somebody else, naming the owner."""
     try:
         owner = user_name(os.lstat(path).st_uid)
     except OSError:
@@ -258,7 +264,7 @@ def open_semaphore(name: str, which: str) -> int:
     try:
         status = os.lstat(path)
     except OSError:
-        raise ChannelRemoved(f"the channel {name!r} has lost its semaphore {path}: remove it and make it anew") from None
+        raise ChannelRemoved(f"the channel {name!r} has lost {path}: remove it and make it anew") from None
     if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
         raise foreign_channel(name, path)
     address: int | None = libc.sem_open(f"{object_name(name)}.{which}".encode(), 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import layout
 from .layout import CONTROL, CPU, LANE, WRITER
 from .process import is_dead
-from .segment import Segment
+
+if TYPE_CHECKING:
+    from .segment import Segment
 
 
 def segment_stats(mapped: Segment) -> dict[str, Any]:
@@ -17,7 +19,7 @@ def segment_stats(mapped: Segment) -> dict[str, Any]:
     used = 0
     for cpu in range(geometry.cpus):
         line = geometry.cpus_at + cpu * layout.LINE_BYTES
-        counts = {"delivered": 0, "lost": {"unread": 0, "damaged": 0}}
+        delivered, lost = 0, {"unread": 0, "damaged": 0}
         missed = {
             "no_page": 0, "timeout": 0,
             "no_lane": mapped.u64(line + CPU.missed_no_lane),
@@ -26,13 +28,12 @@ def segment_stats(mapped: Segment) -> dict[str, Any]:
         for lane in range(cpu * geometry.lanes_per_cpu, (cpu + 1) * geometry.lanes_per_cpu):
             at = mapped.lane_at(lane)
             totals = mapped.totals(lane)
-            counts["delivered"] += totals["delivered"]
-            counts["lost"]["unread"] += totals["unread"]
-            counts["lost"]["damaged"] += totals["damaged"]
+            delivered += totals["delivered"]
+            lost = {reason: count + totals[reason] for reason, count in lost.items()}
             missed["no_page"] += mapped.u64(at + LANE.missed_no_page)
             missed["timeout"] += mapped.u64(at + LANE.missed_timeout)
             used += mapped.u64(at + LANE.taken) != 0
-        cpus.append({"cpu": cpu, **counts, "missed": missed})
+        cpus.append({"cpu": cpu, "delivered": delivered, "lost": lost, "missed": missed})
     return {
         "name": mapped.name,
         "recording": bool(mapped.u32(CONTROL.recording)),

@@ -12,7 +12,7 @@ A record in a page of the shared segment and a record in the stream are the same
 
     0               8     10    12     14     16
     +---------------+-----+-----+------+------+--------------------+---------+
-    | cycles u64    | id  | cpu | writer| size | body: size bytes   | padding |   the next record begins at a multiple of 8
+    | cycles u64    | id  | cpu | writer| size | body: size bytes   | padding |   the next one begins at a multiple of 8
     +---------------+-----+-----+------+------+--------------------+---------+
       event header        event context
 
@@ -20,9 +20,9 @@ A record in a page of the shared segment and a record in the stream are the same
 A CTF data stream is a lane.  Time never runs backwards in one; `packet_seq_num` counts its packets without a gap;
 `events_discarded` counts what was refused since recording began for this reader.
 
-Ids up to 15 are reserved (ID_BLOB to ID_LOG).  The collector makes the records of ids 1, 2 and 4, ahead of the producers'
-own in the same packet, stamped like the first of these.  A writer record says who stands behind a number in this lane
-from here on.
+Ids up to 15 are reserved (ID_BLOB to ID_LOG).  The collector makes the records of ids 1, 2 and 4, ahead of the
+producers' own in the same packet, stamped like the first of these.  A writer record says who stands behind a number in
+this lane from here on.
 
 All integers are little-endian.  `metadata()` generates the description from these tables.
 """
@@ -35,10 +35,16 @@ METADATA_MAGIC = 0x75D1_1D57
 PACKET_MAGIC = 0xC1FC_1FC1
 STREAM_ID = 0
 
-U8 = U16 = U32 = U64 = Uuid = int
-_TSDL = {"U8": "uint8_t", "U16": "uint16_t", "U32": "uint32_t", "U64": "uint64_t", "Uuid": "uint8_t", "Stamp": "stamp_t"}
+U8 = int
+U16 = int
+U32 = int
+U64 = int
+Uuid = int  # 16 bytes
+Stamp = int  # cycles of the channel's clock
+_TSDL = {
+    "U8": "uint8_t", "U16": "uint16_t", "U32": "uint32_t", "U64": "uint64_t", "Uuid": "uint8_t", "Stamp": "stamp_t",
+}  # fmt: skip
 _WIDTH = {"U8": 1, "U16": 2, "U32": 4, "U64": 8, "Uuid": 16, "Stamp": 8}
-Stamp = int
 
 
 class METADATA:
@@ -127,7 +133,8 @@ CLOCK_BODY_BYTES = 24
 LOSS_REASONS = {0: "unread", 1: "damaged"}
 LOSS_UNREAD, LOSS_DAMAGED = 0, 1
 
-# Types of a class' fields, and how CTF says them.  `{}` is the name, which gets a `_` ahead of it that readers drop again.
+# Types of a class' fields, and how CTF says them.  `{}` is the name, which gets a `_` ahead of it that readers drop
+# again.
 FIELD_TYPES = {
     "u8": "uint8_t _{0};", "u16": "uint16_t _{0};", "u32": "uint32_t _{0};", "u64": "uint64_t _{0};",
     "i8": "int8_t _{0};", "i16": "int16_t _{0};", "i32": "int32_t _{0};", "i64": "int64_t _{0};",
@@ -182,8 +189,8 @@ def metadata(
 ) -> str:  # fmt: skip
     """The description of the stream.
 
-    The wall-clock time of a record is ``offset_s + (offset + cycles) / frequency`` seconds since 1970; `frequency` is in
-    Hz and `offset` in cycles.  `classes` is the text of the users' own event classes, as `event` makes them.
+    The wall-clock time of a record is ``offset_s + (offset + cycles) / frequency`` seconds since 1970; `frequency` is
+    in Hz and `offset` in cycles.  `classes` is the text of the users' own event classes, as `event` makes them.
     """
     clock = {
         CLOCK_TSC: "time stamp counter of the cpu",

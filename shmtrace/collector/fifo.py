@@ -13,7 +13,11 @@ import os
 import select
 import stat
 import termios
-from pathlib import Path
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PIPE_BYTES = 1 << 20
 
@@ -27,10 +31,8 @@ class WriteEnd:
 
     def __init__(self, file: int) -> None:
         self.file = file
-        try:
+        with suppress(OSError):  # refused to those who have too many pipes; a small one works, too
             fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        except OSError:
-            pass  # refused to those who have too many pipes; a small one works, too
         self._poll = select.poll()
         self._poll.register(file, select.POLLOUT)
 
@@ -39,7 +41,7 @@ class WriteEnd:
         events = self._poll.poll(timeout_ms)
         return any(event & select.POLLERR for _, event in events)
 
-    def watch(self, room: bool) -> None:
+    def watch(self, *, room: bool) -> None:
         """Let `is_abandoned` return for room in the pipe, too, or for the reader's departure only."""
         self._poll.modify(self.file, select.POLLOUT if room else 0)
 

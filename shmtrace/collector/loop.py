@@ -1,7 +1,7 @@
 """One channel's collector: waits for a reader, and while there is one moves pages to the FIFO.
 
-The jitted half does what touches lanes and pages; here is what decides when.  A thread a channel, which sleeps either on
-the semaphore `full` or in poll on its FIFO, at most a flush interval.
+The jitted half does what touches lanes and pages; here is what decides when.  A thread a channel, which sleeps either
+on the semaphore `full` or in poll on its FIFO, at most a flush interval.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ import socket
 import threading
 import time
 import uuid as uuids
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .. import layout, wire
 from ..clock import read_clocks
 from ..errors import CollectorRunning
-from ..layout import CONTROL
+from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
 from ..native.loader import libc
 from ..process import is_dead, start_ticks
-from ..segment import Segment, open_semaphore
+from ..segment import open_semaphore
 from ..stats import segment_stats
-from .fifo import FifoLost, WriteEnd, open_for_reader
+from .fifo import FifoLost, open_for_reader
 from .state import State
 
-PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = 0, 1, 2, 3  # native/collect.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..segment import Segment
+    from .fifo import WriteEnd
+
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
 NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
 CLOCK_EVERY_S = 1.0
@@ -157,7 +162,7 @@ class Collector:
                     end.watch(room=True)
                     left = max(self._next_flush - time.monotonic(), 0.001)
                     if end.is_abandoned(math.ceil(left * 1000)):
-                        raise ReaderLeft
+                        raise ReaderLeft  # noqa: TRY301
                 elif state.wrote_packets != self._packets_before:
                     self._packets_before = state.wrote_packets
                     time.sleep(NAP_S)
@@ -167,7 +172,7 @@ class Collector:
         except ReaderLeft:
             self._depart(end)
 
-    def _push(self, end: WriteEnd) -> bool:
+    def _push(self, end: WriteEnd) -> bool:  # noqa: C901
         """Write what there is; True if the pipe is full.  Raises ReaderLeft."""
         while True:
             if self._metadata:
@@ -211,8 +216,10 @@ class Collector:
         self._state.begin_flush()
 
     def _sleep(self) -> None:
-        """Until a page is full, or the next flush.  `asleep` is stored before the last look; P9a does it the other way
-        round, so that one of the two sees the other."""
+        """Sleep until a page is full, or until the next flush.
+
+        `asleep` is stored before the last look; P9a does it the other way round, so that one of the two sees the other.
+        """
         self._segment.set_u32(CONTROL.asleep, 1)
         try:
             if not self._state.has_full_page() and not self._ending:
@@ -294,10 +301,9 @@ class Collector:
             now = self._state.wrote_bytes - end.unread()
             if now != taken:
                 taken, since = now, time.monotonic()
-            elif self._stopping.is_set() or patience is not None:
-                if time.monotonic() - since > STALLED_S:
-                    self._say(f"the reader of channel {self.name!r} takes nothing any more: the rest is lost")
-                    break
+            elif (self._stopping.is_set() or patience is not None) and time.monotonic() - since > STALLED_S:
+                self._say(f"the reader of channel {self.name!r} takes nothing any more: the rest is lost")
+                break
 
     def _switch_off(self, patience: float) -> None:
         """D1, D2: recording off; wait a little for lanes that are just being written."""

@@ -7,17 +7,23 @@ import select
 import signal
 import sys
 import threading
-import time
-from collections.abc import Sequence
-from types import FrameType
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ..channel import remove_channel
 from ..errors import ShmtraceError
 from ..process import is_dead, start_ticks
-from ..segment import Segment, channel_names, open_segment
+from ..segment import channel_names, open_segment
 from .loop import Collector
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from ..segment import Segment
+
 LOOK_S = 0.5  # how often `--all` looks for new channels
+WATCH_S = 0.1  # how often is looked whether a channel was removed
 
 
 def _say(message: str) -> None:
@@ -34,7 +40,6 @@ class _Worker:
         except BaseException:
             self.segment.unmap()
             raise
-        self.identity = self.segment.identity
         self.failure: str | None = None
         self.thread = threading.Thread(target=self._run, name=f"collect {name}")
         self.thread.start()
@@ -60,86 +65,105 @@ class _Signals:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._handle)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = True
         os.write(self._write, b"!")
 
-    def wait(self, seconds: float, also: int | None = None) -> bool:
-        """Sleep; True if the descriptor `also` became readable."""
+    def wait(self, seconds: float, also: int | None = None) -> None:
+        """Sleep until a signal, or until the descriptor `also` becomes readable."""
         poll = select.poll()
-        poll.register(self._read, select.POLLIN)
-        if also is not None:
-            poll.register(also, select.POLLIN)
-        return any(file == also for file, _ in poll.poll(seconds * 1000))
+        for file in (self._read, also):
+            if file is not None:
+                poll.register(file, select.POLLIN)
+        poll.poll(seconds * 1000)
 
 
 def main(names: Sequence[str], *, all_channels: bool = False, session: int | None = None) -> int:
     """Collect these channels, or all of this user's, until a signal or until they are removed.  An exit status.
 
-    With `session`, the pid of the program that the channels were made for: when it is gone, send what there is, end, and
-    remove the channels.  Raises what `open_segment` does, and CollectorRunning.
+    With `session`, the pid of the program that the channels were made for: when it is gone, send what there is, end,
+    and remove the channels.  Raises what `open_segment` does, and CollectorRunning.
     """
     signals = _Signals()
-    session_file = None
-    if session is not None:
-        start = start_ticks(session)
-        try:
-            session_file = os.pidfd_open(session)
-        except OSError:
-            pass
-        if session_file is None or start is None or is_dead(session, start):
-            orphaned = True
-        else:
-            orphaned = False
-    else:
-        orphaned = False
-    workers: dict[tuple[int, int], _Worker] = {}
-    failed = False
-    refused: set[str] = set()
+    watched = _Program(session) if session is not None else None
+    crew = _Crew()
     try:
         for name in names:
-            worker = _Worker(name)
-            workers[worker.identity] = worker
-        while not signals.received and not orphaned:
+            crew.add(name)
+        while not signals.received and not (watched and watched.is_gone):
             if all_channels:
-                _look(workers, refused)
-            for worker in [worker for worker in workers.values() if not worker.thread.is_alive()]:
-                worker.end()
-                failed |= worker.failure is not None
-                del workers[worker.identity]
-            if not workers and not all_channels:
+                crew.look()
+            crew.dismiss_ended()
+            if not crew and not all_channels:
                 break
-            orphaned = signals.wait(LOOK_S if all_channels else 0.1, session_file)
+            signals.wait(LOOK_S if all_channels else WATCH_S, watched.file if watched else None)
     finally:
-        for worker in workers.values():
-            worker.collector.stop()
-        for worker in workers.values():
-            worker.thread.join()
-            worker.end()
-            failed |= worker.failure is not None
-    if orphaned:
+        crew.stop()
+    if watched and watched.is_gone:
         for name in names:
-            try:
+            with suppress(ShmtraceError):
                 remove_channel(name, drain=True)
-            except ShmtraceError:
-                pass
-    return 1 if failed else 0
+    return 1 if crew.failed else 0
 
 
-def _look(workers: dict[tuple[int, int], _Worker], refused: set[str]) -> None:
-    """Start collectors for channels that have none; one that cannot be collected is named once."""
-    collected = {worker.collector.name for worker in workers.values() if worker.thread.is_alive()}
-    for name in channel_names():
-        if name in collected:
-            continue
-        try:
-            worker = _Worker(name)
-        except ShmtraceError as error:
-            if name not in refused:
-                _say(str(error))
-            refused.add(name)
-        else:
-            refused.discard(name)
-            workers[worker.identity] = worker
+class _Program:
+    """The program that a channel was made for."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._start = start_ticks(pid)
+        self.file: int | None = None
+        with suppress(OSError):
+            self.file = os.pidfd_open(pid)  # readable when the program ends
+
+    @property
+    def is_gone(self) -> bool:
+        return self._start is None or is_dead(self._pid, self._start)
+
+
+class _Crew:
+    """The collectors that are at work."""
+
+    def __init__(self) -> None:
+        self._workers: list[_Worker] = []
+        self._refused: set[str] = set()
+        self.failed = False
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def add(self, name: str) -> None:
+        self._workers.append(_Worker(name))
+
+    def look(self) -> None:
+        """Start collectors for channels that have none; one that cannot be collected is named once."""
+        collected = {worker.collector.name for worker in self._workers if worker.thread.is_alive()}
+        for name in set(channel_names()) - collected:
+            try:
+                self.add(name)
+            except ShmtraceError as error:
+                if name not in self._refused:
+                    _say(str(error))
+                self._refused.add(name)
+            else:
+                self._refused.discard(name)
+
+    def dismiss_ended(self) -> None:
+        """Let those go whose channel was removed."""
+        for worker in [worker for worker in self._workers if not worker.thread.is_alive()]:
+            self._dismiss(worker)
+
+    def stop(self) -> None:
+        """End them all: each sends what is committed."""
+        for worker in self._workers:
+            worker.collector.stop()
+        for worker in list(self._workers):
+            worker.thread.join()
+            self._dismiss(worker)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.end()
+        self.failed |= worker.failure is not None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from .. import layout, wire
 from ..context import make_context, segment_context
 from ..layout import COLLECTOR
 from ..native import functions
 from ..native.loader import libc, map_memory
-from ..segment import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..segment import Segment
 
 HEADERS_BYTES = 1 << 20  # beside what one packet may need at most
 WRITER_RECORD_BYTES = wire.padded(wire.RECORD_BYTES + wire.WRITER_BODY_BYTES + 2 * layout.WIDTHS["Name48"])

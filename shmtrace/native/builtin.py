@@ -1,14 +1,16 @@
 """Builtin functions made from addresses of machine code: `PyCFunction_NewEx` does the work.
 
-The method's `self` is the object that the user sees, so that the builtin pickles with it and its `__self__` and repr make
-sense.  Definitions and their strings live as long as the process, like the code.
+The method's `self` is the object that the user sees, so that the builtin pickles with it and its `__self__` and repr
+make sense.  Definitions and their strings live as long as the process, like the code.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 METH_FASTCALL, METH_NOARGS, METH_O = 0x80, 0x04, 0x08
 

@@ -21,15 +21,15 @@ The steps, each one access to shared memory (the producer's stand at the head of
     Q1   sweep      at start: pages whose sequence is older than their lane's oldest: store 0, post
     M1   mend       more pages wait than the semaphore says, twice running: post the difference
     D1   disable    store the switch 0, release
-    D2   settle     take every lane once by CAS and give it back: nothing of the old period is committed any more
+    D2   settle     take every lane once by CAS and give it back: then nothing of the old period can be committed
     D3   discard    progress without sending: what is left is lost, unread
 
 Many packets are written by one writev.  A lane's packets in it are the rest of its full pages, each to its end, which a
 successor would send again under the same numbers without being told, and at most one that does not end its page: that
 one is in the note.  C4 to C9 follow for each packet that has been written whole, in order.
 
-Nothing in the segment is believed: every word is loaded once and checked, a chain is walked for at most as many steps as
-there are pages, and what is nonsense is counted as damaged, skipped and told.
+Nothing in the segment is believed: every word is loaded once and checked, a chain is walked for at most as many steps
+as there are pages, and what is nonsense is counted as damaged, skipped and told.
 """
 
 from __future__ import annotations
@@ -84,10 +84,12 @@ from .lanes import (
     sem_post,
 )
 
-COLLECTOR, SEND, RING, TOTALS = map(frozen, (layout.COLLECTOR, layout.SEND, layout.RING, layout.TOTALS))
-PACKET, WRITER_BODY, CLOCK_BODY, LOSS_BODY = map(
-    frozen, (wire.PACKET, wire.WRITER_BODY, wire.CLOCK_BODY, wire.LOSS_BODY)
-)
+COLLECTOR, SEND, RING, TOTALS = (
+    frozen(layout.COLLECTOR), frozen(layout.SEND), frozen(layout.RING), frozen(layout.TOTALS),
+)  # fmt: skip
+PACKET, WRITER_BODY, CLOCK_BODY, LOSS_BODY = (
+    frozen(wire.PACKET), frozen(wire.WRITER_BODY), frozen(wire.CLOCK_BODY), frozen(wire.LOSS_BODY),
+)  # fmt: skip
 SEND_BYTES, RING_BYTES, IOVEC_BYTES, TOTALS_BYTES = (
     layout.SEND_BYTES, layout.RING_BYTES, layout.IOVEC_BYTES, layout.TOTALS_BYTES,
 )  # fmt: skip
@@ -105,8 +107,9 @@ WRITER_RECORD_MAX = wire.padded(RECORD_BYTES + WRITER_BODY_BYTES + 2 * NAME_BYTE
 OTHER_RECORDS_MAX = wire.padded(RECORD_BYTES + CLOCK_BODY_BYTES) + wire.padded(RECORD_BYTES + LOSS_BODY_BYTES)
 BITS = 8
 EAGAIN, EINTR = 11, 4
-# results of pump: all is sent; the FIFO is full; an error (errno in the sign); metadata is due; there is more
-PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = 0, 1, 2, 3
+PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = (
+    layout.PUMP_IDLE, layout.PUMP_FULL, layout.PUMP_CLASSES, layout.PUMP_MORE,
+)  # fmt: skip
 BATCHES_A_CALL = 16
 
 writev = do.external("writev", 3)
@@ -128,6 +131,7 @@ def lane_number_at(collector: int, number: int) -> int:
 
 @inlined
 def descriptor_at(context: int, page: int) -> int:
+    """Address of a page's descriptor."""
     return read64(context + CONTEXT.descriptors) + page * PAGE_BYTES
 
 
@@ -279,8 +283,9 @@ WALKED, WALK_DAMAGED, WALK_CLASS = 0, 1, 2
 
 @apart
 def walk(collector: int, number: int, page: int, begin: int, end: int, stamp: int, header: int, result: int) -> None:
-    """Look at each record in [begin, end) of a page: find the first and last stamp, the exact size of the content, the
-    number of events and the writers, whose records are put behind the packet's header.
+    """Look at each record in [begin, end) of a page, and put the writers' records behind the packet's header.
+
+    Finds the first and last stamp, the exact size of the content and the number of events.
 
     `page` and `header` are addresses; no stamp may be below `stamp`.  Stops at the first record that is not one, and at
     one whose class is not in the reader's metadata yet.
@@ -295,7 +300,8 @@ def walk(collector: int, number: int, page: int, begin: int, end: int, stamp: in
     while at < end:
         cycles = load64(page + at + RECORD.cycles)
         rest = load64(page + at + RECORD.id)  # one load: whoever writes here meanwhile, this is what is checked
-        identifier, cpu, writer, size = rest & 0xFFFF, (rest >> 16) & 0xFFFF, (rest >> 32) & 0xFFFF, (rest >> 48) & 0xFFFF
+        identifier, cpu = rest & 0xFFFF, (rest >> 16) & 0xFFFF
+        writer, size = (rest >> 32) & 0xFFFF, (rest >> 48) & 0xFFFF
         after = at + RECORD_BYTES + padded(size)
         if after > end or cycles < last or cycles > latest:
             why = WALK_DAMAGED
@@ -304,7 +310,7 @@ def walk(collector: int, number: int, page: int, begin: int, end: int, stamp: in
             defined = FIRST_ID + load32(read64(context + CONTEXT.control) + CONTROL.classes_count)
             why = WALK_CLASS if identifier < defined else WALK_DAMAGED
             break
-        if identifier == ID_WRITER or identifier == ID_LOSS or identifier == ID_CLOCK or ID_LOG < identifier < FIRST_ID:
+        if identifier in (ID_WRITER, ID_LOSS, ID_CLOCK) or ID_LOG < identifier < FIRST_ID:
             why = WALK_DAMAGED
             break
         if first == 0:
@@ -329,8 +335,9 @@ def walk(collector: int, number: int, page: int, begin: int, end: int, stamp: in
 
 @apart
 def put_packet(
-    collector: int, number: int, header: int, packet: int, first: int, last: int, content: int, whole: int, discarded: int
-) -> None:
+    collector: int, number: int, header: int, packet: int, first: int, last: int, content: int, whole: int,
+    discarded: int,
+) -> None:  # fmt: skip
     """The header of a packet of `content` bytes, `whole` with its padding; magic, uuid and stream are in place."""
     context = read64(collector + COLLECTOR.context)
     do.copy(header + PACKET.uuid, read64(context + CONTEXT.control) + CONTROL.uuid, 16)
@@ -348,6 +355,7 @@ def put_packet(
 
 @apart
 def put_iovec(collector: int, address: int, size: int) -> None:
+    """One more piece of memory for writev."""
     count = load64(collector + COLLECTOR.iovec_count)
     at = read64(collector + COLLECTOR.iovecs) + count * IOVEC_BYTES
     store64(at, address)
@@ -360,6 +368,7 @@ def put_send(
     collector: int, number: int, progress: int, packet: int, size: int, events: int, damaged: int, discarded: int,
     recycled: int, stamp: int,
 ) -> None:  # fmt: skip
+    """One more packet of the batch."""
     count = load64(collector + COLLECTOR.sends_count)
     at = read64(collector + COLLECTOR.sends) + count * SEND_BYTES
     store64(at + SEND.lane, number)
@@ -760,8 +769,10 @@ def seal_lane(context: int, number: int, me: int) -> bool:
     page = (position >> PAGE_SHIFT) & PAGE_MASK
     committed = position & COMMITTED_MASK
     sealed = False
-    if page != NO_PAGE and is_sound(context, position) and word(0, page, committed) == word(
-        0, (progress >> PAGE_SHIFT) & PAGE_MASK, progress & COMMITTED_MASK
+    if (
+        page != NO_PAGE
+        and is_sound(context, position)
+        and word(0, page, committed) == word(0, (progress >> PAGE_SHIFT) & PAGE_MASK, progress & COMMITTED_MASK)
     ):
         descriptor = descriptor_at(context, page)
         store32(descriptor + PAGE.length, committed)  # E2
@@ -788,7 +799,7 @@ def seal(collector: int) -> int:
 
 @apart
 def repair(collector: int, number: int) -> None:
-    """A lane whose words are nonsense starts anew, once its owner is free: without a page, all its pages in the pool."""
+    """Let a lane whose words are nonsense start anew, once its owner is free: all its pages go to the pool."""
     context = read64(collector + COLLECTOR.context)
     lane = lane_number_at(collector, number)
     if do.swap_acquire(lane + LANE.owner, 0, read64(collector + COLLECTOR.me)) == 0:
@@ -823,7 +834,7 @@ def has_full_page(collector: int) -> int:
         page = (load64(lane + LANE.progress) >> PAGE_SHIFT) & PAGE_MASK
         current = (load64_acquire(lane + LANE.position) >> PAGE_SHIFT) & PAGE_MASK  # C1
         first = page == NO_PAGE and current != NO_PAGE and load16(lane + LANE.first) != current
-        if first or (page != NO_PAGE and page != current):
+        if first or page not in (NO_PAGE, current):
             return 1
     return 0
 
@@ -842,8 +853,10 @@ def suspect(collector: int, start: int) -> int:
 
 
 def reclaim(collector: int, number: int, dead: int) -> int:
-    """R2 to R5: the lane of an owner that is dead is given back, and the page that it had taken and not linked; 1 if
-    it was still the dead one's."""
+    """R2 to R5: give back the lane of an owner that is dead, and the page that it had taken and not linked.
+
+    Returns 1 if the lane was still the dead one's.
+    """
     context = read64(collector + COLLECTOR.context)
     lane = lane_number_at(collector, number)
     if do.swap_acquire(lane + LANE.owner, dead, read64(collector + COLLECTOR.me)) == 0:  # R2
@@ -857,9 +870,9 @@ def reclaim(collector: int, number: int, dead: int) -> int:
 
 
 def sweep(collector: int) -> int:
-    """Q1: free the pages that a dead collector had sent and not given back: older than their lane's oldest; their number.
+    """Q1: free the pages that a dead collector had sent and not given back; their number.
 
-    At start, before any C2 or C7.  "Older than", not "outside of the chain": an empty lane has no interval.
+    They are older than their lane's oldest.  At start, before any C2 or C7.  "Older than", not "outside of the chain": an empty lane has no interval.
     """
     context = read64(collector + COLLECTOR.context)
     lanes, pages = read64(context + CONTEXT.lanes_count), read64(context + CONTEXT.pages_count)

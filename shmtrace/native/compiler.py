@@ -6,14 +6,16 @@ Nothing of numba's runtime is in it, because the core raises, allocates and inde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import compiler, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _I64 = ir.IntType(64)
 
@@ -33,9 +35,7 @@ def compile_object(functions: Sequence[Callable[..., int]]) -> bytes:
     compiled = []
     for function in functions:
         arguments = (types.int64,) * function.__code__.co_argcount
-        result = compiler.compile_extra(
-            cpu_target.typing_context, target, function, arguments, types.int64, flags, {}
-        )
+        result = compiler.compile_extra(cpu_target.typing_context, target, function, arguments, types.int64, flags, {})
         compiled.append(result)
         _wrap(entries, result, function.__name__, target)
     whole = llvm.parse_assembly(str(entries))

@@ -1,7 +1,8 @@
 """The producer's entry points: C functions made from jitted ones, with the signatures of methods of a builtin.
 
 A method's `self` is the object that the user sees (a Channel).  The first slot of that object holds the context, a
-`bytes` (layout.CONTEXT), so this code finds all it needs behind its arguments: its own text is the same in each process.
+`bytes` (layout.CONTEXT), so this code finds all it needs behind its arguments: its own text is the same in each
+process.
 
 While a lane is taken no Python object is touched and no Python can run: buffers are taken before.
 """
@@ -82,6 +83,7 @@ def introduce(context: int) -> int:
 
 @apart
 def refuse(size: int, limit: int) -> int:
+    """ValueError."""
     PyErr_Format(load64(value_error()), too_long(), size, limit)
     return 0
 
@@ -103,6 +105,7 @@ def is_off(context: int) -> bool:
 
 @inlined
 def context_of(channel: int) -> int:
+    """Address of a channel's CONTEXT."""
     return load64(channel + OBJECT_SLOT) + BYTES_DATA
 
 

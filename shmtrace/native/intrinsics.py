@@ -25,7 +25,7 @@ _AARCH64 = platform.machine() == "aarch64"
 def frozen(table: type[Table]) -> type[Table]:
     """A table of offsets as jitted code can take it: a named tuple of constants."""
     fields = fields_of(table)
-    return cast("type[Table]", namedtuple(table.__name__, fields)(**fields))  # type: ignore[misc]
+    return cast("type[Table]", namedtuple(table.__name__, fields)(**fields))  # noqa: PYI024
 
 
 def _pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
@@ -173,7 +173,7 @@ def thread_pointer(typingctx: Any) -> Any:
 
 @intrinsic
 def copy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
-    """memcpy."""
+    """Memcpy."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         cgutils.raw_memcpy(builder, _pointer(builder, args[0], _I8), _pointer(builder, args[1], _I8), args[2], 1)

@@ -26,16 +26,30 @@ this process and no object's is in the code.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 import numba
 
 from .. import layout, wire
 from . import intrinsics as do
-from .intrinsics import fence, frozen, likely, load16, load32, load64, read64, store16, store32, store64, store64_release
-
-CONTEXT, CONTROL, CPU, LANE, PAGE, SLOT, WRITER = map(
+from .intrinsics import (
+    fence,
     frozen,
-    (layout.CONTEXT, layout.CONTROL, layout.CPU, layout.LANE, layout.PAGE, layout.SLOT, layout.WRITER),
+    likely,
+    load16,
+    load32,
+    load64,
+    read64,
+    store16,
+    store32,
+    store64,
+    store64_release,
 )
+
+CONTEXT, CONTROL, CPU, LANE = (
+    frozen(layout.CONTEXT), frozen(layout.CONTROL), frozen(layout.CPU), frozen(layout.LANE),
+)  # fmt: skip
+PAGE, SLOT, WRITER = frozen(layout.PAGE), frozen(layout.SLOT), frozen(layout.WRITER)
 RECORD = frozen(wire.RECORD)
 RECORD_BYTES, RECORD_ALIGNMENT = wire.RECORD_BYTES, wire.RECORD_ALIGNMENT
 LINE_BYTES, LANE_BYTES, PAGE_BYTES, SLOT_BYTES, WRITER_BYTES = (
@@ -54,8 +68,11 @@ CPU_ID_MASK = 0xFFFF
 CPU_ID_BAD = 1 << 31  # the kernel's -1 and -2, as u32
 NAME_BYTES = layout.WIDTHS["Name48"]
 
-inlined = numba.njit(error_model="numpy", forceinline=True, _nrt=False)
-apart = numba.njit(error_model="numpy", _nrt=False)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+Function = TypeVar("Function", bound="Callable[..., int | None]")
+inlined: Callable[[Function], Function] = numba.njit(error_model="numpy", forceinline=True, _nrt=False)
+apart: Callable[[Function], Function] = numba.njit(error_model="numpy", _nrt=False)
 
 sem_trywait = do.external("sem_trywait", 1, result_bits=32)
 sem_post = do.external("sem_post", 1, result_bits=32)
@@ -107,7 +124,7 @@ def current_cpu(context: int) -> int:
     elif kind == CPU_FIXED:
         return load32(word)
     cpu = sched_getcpu()
-    return cpu if cpu >= 0 else 0
+    return max(cpu, 0)
 
 
 # -- who writes
@@ -295,7 +312,8 @@ def is_sound(context: int, position: int) -> bool:
 def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
     """The slow path of `take`: a lane, taken, whose page has room for `need` bytes; 0 if refused, which is counted.
 
-    `lane` is one that is taken already, or 0.  The cpu's lanes are tried in order and then the next cpu's; nobody waits.
+    `lane` is one that is taken already, or 0.  The cpu's lanes are tried in order and then the next cpu's; nobody
+    waits.
     """
     lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
     cpu_slots = read64(context + CONTEXT.cpu_slots)
@@ -376,6 +394,7 @@ def stamp_record(context: int, lane: int) -> int:
 
 @inlined
 def padded(size: int) -> int:
+    """Bytes of a body with the padding behind it."""
     return (size + (RECORD_ALIGNMENT - 1)) & -RECORD_ALIGNMENT
 
 

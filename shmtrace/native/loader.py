@@ -1,8 +1,8 @@
 """Places relocatable object code in this process, with ctypes and mmap alone: no compiler is imported.
 
-The object is an ELF file as `compiler` makes it: code and constants, and relocations that are 64-bit absolute addresses.
-Anything else in it, and any symbol that is not in SYMBOLS, is refused.  The mapping is never writable and executable at
-once, and is never unmapped, because a builtin made from it may be called until the process is gone.
+The object is an ELF file as `compiler` makes it: code and constants, and relocations that are 64-bit absolute
+addresses. Anything else in it, and any symbol that is not in SYMBOLS, is refused.  The mapping is never writable and
+executable at once, and is never unmapped, because a builtin made from it may be called until the process is gone.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import ctypes
 import mmap
 import struct
 
-SYMBOLS = frozenset(
-    """
-    PyBuffer_Release PyBytes_Type PyErr_Clear PyErr_Format PyExc_ValueError PyLong_FromLong PyObject_CallOneArg
-    PyObject_GetBuffer Py_DecRef Py_IncRef _Py_FalseStruct _Py_TrueStruct
-    clock_gettime close getpid gettid memcpy memset open pthread_getspecific pthread_setspecific read sched_getcpu
-    sem_getvalue sem_post sem_trywait writev __errno_location
-    """.split()
-)
+SYMBOLS = frozenset((
+    "PyBuffer_Release", "PyBytes_Type", "PyErr_Clear", "PyErr_Format", "PyExc_ValueError", "PyLong_FromLong",
+    "PyObject_CallOneArg", "PyObject_GetBuffer", "Py_DecRef", "Py_IncRef", "_Py_FalseStruct", "_Py_TrueStruct",
+    "__errno_location", "clock_gettime", "close", "getpid", "gettid", "memcpy", "memset", "open", "pthread_getspecific",
+    "pthread_setspecific", "read", "sched_getcpu", "sem_getvalue", "sem_post", "sem_trywait", "writev",
+))  # fmt: skip
 SYMTAB, RELA = 2, 4  # section types
 ALLOC = 2  # section flag
 UNDEFINED = 0
