@@ -872,7 +872,8 @@ def reclaim(collector: int, number: int, dead: int) -> int:
 def sweep(collector: int) -> int:
     """Q1: free the pages that a dead collector had sent and not given back; their number.
 
-    They are older than their lane's oldest.  At start, before any C2 or C7.  "Older than", not "outside of the chain": an empty lane has no interval.
+    Such a page is older than its lane's oldest; "outside of the chain" would not do, as an empty lane has no interval.
+    Done at start, before any C2 or C7.
     """
     context = read64(collector + COLLECTOR.context)
     lanes, pages = read64(context + CONTEXT.lanes_count), read64(context + CONTEXT.pages_count)
