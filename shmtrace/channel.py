@@ -354,7 +354,9 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
             mapped.set_u32(CONTROL.recording, 0)
         mapped.set_u32(CONTROL.removed, 2 if drain else 1)
         with suppress(ShmtraceError):
-            libc.sem_post(segment.open_semaphore(name, "full"))  # the collector may be asleep
+            full = segment.open_semaphore(name, "full")
+            libc.sem_post(full)  # the collector may be asleep
+            libc.sem_close(full)
         segment.unlink_objects(name, mapped.fifo)
         mapped.unmap()
 

@@ -23,7 +23,7 @@ def make_context(**values: int) -> bytes:
 
 
 def segment_context(segment: Segment) -> dict[str, int]:
-    """The fields that follow from the segment alone.  Opens its semaphores."""
+    """The fields that follow from the segment alone.  Opens its semaphores, which stay open."""
     geometry, base = segment.geometry, segment.address
     return {
         "recording": base + CONTROL.recording,

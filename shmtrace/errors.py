@@ -10,6 +10,8 @@ __all__ = [
     "ChannelIncompatible",
     "ChannelNotFound",
     "ChannelRemoved",
+    "ClassConflict",
+    "ClassTableFull",
     "CollectorRunning",
     "InvalidGeometry",
     "InvalidName",
@@ -51,6 +53,14 @@ class ChannelForeign(ChannelError, PermissionError):
 
 class ChannelIncompatible(ChannelError):
     """The channel was made by another version of shmtrace, on another boot, or is damaged."""
+
+
+class ClassConflict(ShmtraceError, ValueError):
+    """Two event classes of one name differ in kind or fields."""
+
+
+class ClassTableFull(ShmtraceError, MemoryError):
+    """The channel has no room for another event class."""
 
 
 class CollectorRunning(ChannelError):

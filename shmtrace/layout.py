@@ -79,6 +79,7 @@ LINE_BYTES = 64
 CONTROL_BYTES = 4096
 LANE_BYTES = 4 * LINE_BYTES
 WRITER_BYTES = 128
+CLASS_BYTES = 20
 PAGE_BYTES = 16
 PAGE_ALIGNMENT = 4096
 CLASSES_BYTES = 256 * 1024
@@ -146,8 +147,8 @@ class CONTROL:
     goodbyes: U32 = 400  # collectors that ended in order; a reader sees it change
     period: U32 = 404  # readers' periods begun
     damaged: U64 = 408  # words of the segment found to be nonsense
-    classes_count: U32 = 448  # under the lock of the class table; stored last
-    classes_used: U32 = 452  # bytes
+    classes_count: U32 = 448  # stored last
+    classes_used: U32 = 452  # bytes; both under the lock of the class table
     fifo: Path1024 = 1024  # path, UTF-8 as the file system has it, ended by NUL
 
 
@@ -195,6 +196,20 @@ class WRITER:
     ended: U32 = 20  # the thread said goodbye
     process: Name48 = 32  # names: UTF-8, ended by NUL
     thread: Name48 = 80
+
+
+class CLASS:
+    """Head of an entry of the class table; then name, kind and fields, as UTF-8, and padding to 8 bytes.
+
+    Entries follow each other and never change, but for `enabled`.  The first has id wire.FIRST_ID, and so on.
+    """
+
+    length: U32 = 0  # of the entry, with head and padding
+    level: U32 = 4  # as in `logging`
+    enabled: U32 = 8
+    name_bytes: U16 = 12
+    kind_bytes: U16 = 14
+    fields_bytes: U32 = 16
 
 
 class PAGE:
@@ -276,12 +291,12 @@ class COLLECTOR:
     first_lane: U64 = 152  # where the next pass over full pages begins, so that no lane starves
     flush_lane: U64 = 160  # where the pass over partly filled pages goes on; the number of lanes: none is under way
     known_ids: U64 = 168  # class ids below this are in the metadata that the reader has
-    classes_due: U64 = 176  # a record waits for metadata with its class in it
-    clock_due: U64 = 184  # the next packet carries a clock record
+    classes_seen: U64 = 176  # CONTROL.classes_count when these metadata were made
+    classes_due: U64 = 184  # a record waits for metadata with its class in it
+    clock_due: U64 = 192  # the next packet carries a clock record
     # counts, of this collector
-    wrote_bytes: U64 = 192
-    wrote_packets: U64 = 200
-    recycled: U64 = 208
+    wrote_bytes: U64 = 200
+    wrote_packets: U64 = 208
 
 
 class SEND:
@@ -414,8 +429,8 @@ def possible_cpus() -> int:
 def _check() -> None:
     for table, size in (
         (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
-        (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (SLOT, SLOT_BYTES), (COLLECTOR, COLLECTOR_BYTES),
-        (SEND, SEND_BYTES), (RING, RING_BYTES),
+        (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (SLOT, SLOT_BYTES),
+        (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

@@ -45,7 +45,7 @@ LIST_NAMES = ("full", "waiting")
 
 libc.sem_open.restype = ctypes.c_void_p
 libc.sem_getvalue.argtypes = (ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
-libc.sem_post.argtypes = (ctypes.c_void_p,)
+libc.sem_post.argtypes = libc.sem_close.argtypes = (ctypes.c_void_p,)
 
 
 def check_name(name: str) -> str:
@@ -110,9 +110,12 @@ def runtime_directory() -> Path:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the lock under which channels are made and removed."""
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def locked(path: Path | str) -> Iterator[None]:
+    """Hold the lock of a file or directory, which the kernel gives back when its holder dies.
+
+    The runtime directory has that of making and removing channels, the semaphore `waiting` that of the class table.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -144,6 +144,20 @@ FIELD_TYPES = {
 }  # fmt: skip
 
 
+LEVELS = ((50, 2), (40, 3), (30, 4), (20, 6), (0, 14))  # from these levels of `logging` on, that level of CTF
+
+
+def log_level(level: int) -> int:
+    """A level of `logging` as CTF's readers know it: 2 is critical, 14 is debug."""
+    return next(theirs for ours, theirs in LEVELS if level >= ours or ours == 0)
+
+
+def class_fields(fields: str) -> str:
+    """The fields of a user's class, "name:type name:type ...", in CTF's language.  Raises KeyError, ValueError."""
+    pairs = [field.split(":") for field in fields.split()]
+    return " ".join(FIELD_TYPES[kind].format(name) for name, kind in pairs)
+
+
 def tsdl_struct(table: type, begin: int = 0, end: int = 1 << 30) -> str:
     """The fields of a table whose offsets are in [begin, end), in CTF's language."""
     fields = [(field, table.__annotations__[field]) for field, at in fields_of(table).items() if begin <= at < end]

@@ -18,12 +18,12 @@ import uuid as uuids
 from typing import TYPE_CHECKING
 
 from .. import layout, wire
+from ..classes import describe
 from ..clock import read_clocks
 from ..errors import CollectorRunning
 from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
 from ..native.loader import libc
 from ..process import is_dead, start_ticks
-from ..segment import open_semaphore
 from ..stats import segment_stats
 from .fifo import FifoLost, open_for_reader
 from .state import State
@@ -76,8 +76,6 @@ class Collector:
         )
         me -= (me >> 63) << 64  # as int64
         self._state = State(segment, me)
-        self._full = open_semaphore(segment.name, "full")
-        self._waiting = open_semaphore(segment.name, "waiting")
         self._flush_s = segment.u32(CONTROL.flush_ms) / 1000
         self._lanes = segment.geometry.lanes
         self._end: WriteEnd | None = None
@@ -85,6 +83,7 @@ class Collector:
         self._tokens_missing = 0
         self._packets_before = 0
         self._next_flush = self._next_clock = 0.0
+        segment.set_u32(CONTROL.asleep, 0)  # a predecessor may have been killed in its sleep
         segment.set_u64(CONTROL.collector_start, start)
         segment.set_u32(CONTROL.collector_pid, pid)
 
@@ -95,7 +94,7 @@ class Collector:
     def stop(self) -> None:
         """End: send what is committed, say goodbye.  From any thread."""
         self._stopping.set()
-        libc.sem_post(self._full)
+        libc.sem_post(self._state.full)
 
     @property
     def _ending(self) -> bool:
@@ -126,7 +125,10 @@ class Collector:
             segment.set_u32(CONTROL.goodbyes, segment.u32(CONTROL.goodbyes) + 1)
             if self._end is not None:
                 self._end.close()  # after the goodbye: a reader that finds the end of the FIFO finds it, too
-            self._state.close()
+
+    def close(self) -> None:
+        """Give the memory back, once `run` has returned."""
+        self._state.close()
 
     # -- while nobody reads
 
@@ -224,10 +226,10 @@ class Collector:
         try:
             if not self._state.has_full_page() and not self._ending:
                 until = _Timespec(int(self._next_flush), int(self._next_flush % 1 * 1e9))
-                libc.sem_clockwait(self._full, CLOCK_MONOTONIC, until)
+                libc.sem_clockwait(self._state.full, CLOCK_MONOTONIC, until)
         finally:
             self._segment.set_u32(CONTROL.asleep, 0)
-        while libc.sem_trywait(self._full) == 0:
+        while libc.sem_trywait(self._state.full) == 0:
             pass
 
     def _reclaim(self) -> None:
@@ -245,12 +247,12 @@ class Collector:
         """M1: tokens that died with their holders."""
         missing = self._state.tokens_missing()
         for _ in range(min(missing, self._tokens_missing)):
-            libc.sem_post(self._waiting)
+            libc.sem_post(self._state.waiting)
         self._tokens_missing = max(missing, 0)
 
     def _tokens(self) -> int:
         count = ctypes.c_int()
-        libc.sem_getvalue(self._waiting, ctypes.byref(count))
+        libc.sem_getvalue(self._state.waiting, ctypes.byref(count))
         return count.value
 
     def _describe(self) -> None:
@@ -269,6 +271,8 @@ class Collector:
             frequency = ((now[0] - cycles) * 10**9 + (now[1] - steady) // 2) // (now[1] - steady)
         # wall clock in cycles, less the cycles: what is to be added to a record's cycles
         offset_s, offset = divmod(now[2] * frequency // 10**9 - now[0], frequency)
+        seen = segment.u32(CONTROL.classes_count)
+        count, classes = describe(segment)
         text = wire.metadata(
             uuid=str(uuids.UUID(bytes=segment.uuid)),
             boot_id=str(uuids.UUID(bytes=segment.read(CONTROL.boot_id, 16))),
@@ -278,8 +282,9 @@ class Collector:
             frequency=frequency,
             offset_s=offset_s,
             offset=offset,
+            classes=classes,
         )
-        self._state.know_classes(0)
+        self._state.know_classes(count, seen)
         self._metadata = wire.metadata_packet(text, segment.uuid)
 
     # -- the end of a period

@@ -53,6 +53,7 @@ class _Worker:
     def end(self) -> None:
         """Report, and give everything back.  The thread has ended."""
         _say(self.failure or self.collector.report())
+        self.collector.close()
         self.segment.unmap()
 
 

@@ -29,7 +29,9 @@ class State:
 
     def __init__(self, segment: Segment, me: int) -> None:
         geometry = segment.geometry
-        self._context = make_context(**segment_context(segment))
+        context = segment_context(segment)
+        self._context = make_context(**context)
+        self.full, self.waiting = context["full"], context["waiting"]  # sem_t *
         stride = -(-(geometry.writers) // 64) * 8
         headers = HEADERS_BYTES + geometry.writers * WRITER_RECORD_BYTES
         parts = {
@@ -66,7 +68,10 @@ class State:
         self._lanes = geometry.lanes
 
     def close(self) -> None:
+        """Give the memory and the semaphores back."""
         libc.munmap(self._base, self._size)
+        for semaphore in (self.full, self.waiting):
+            libc.sem_close(semaphore)
 
     def _get(self, at: int) -> int:
         return ctypes.c_int64.from_address(self._base + at).value
@@ -89,9 +94,10 @@ class State:
         """Let the next packet carry a clock record."""
         self._set(COLLECTOR.clock_due, 1)
 
-    def know_classes(self, count: int) -> None:
-        """The reader's metadata has this many of the users' classes."""
+    def know_classes(self, count: int, seen: int) -> None:
+        """The reader's metadata has this many of the users' classes; `seen` is how many there were said to be."""
         self._set(COLLECTOR.known_ids, wire.FIRST_ID + count)
+        self._set(COLLECTOR.classes_seen, seen)
         self._set(COLLECTOR.classes_due, 0)
 
     @property

@@ -307,8 +307,9 @@ def walk(collector: int, number: int, page: int, begin: int, end: int, stamp: in
             why = WALK_DAMAGED
             break
         if identifier >= known_ids:
-            defined = FIRST_ID + load32(read64(context + CONTEXT.control) + CONTROL.classes_count)
-            why = WALK_CLASS if identifier < defined else WALK_DAMAGED
+            defined = load32(read64(context + CONTEXT.control) + CONTROL.classes_count)
+            is_new = identifier < FIRST_ID + defined and defined != load64(collector + COLLECTOR.classes_seen)
+            why = WALK_CLASS if is_new else WALK_DAMAGED
             break
         if identifier in (ID_WRITER, ID_LOSS, ID_CLOCK) or ID_LOG < identifier < FIRST_ID:
             why = WALK_DAMAGED
@@ -582,7 +583,6 @@ def finish(collector: int, unread: bool) -> None:
     page = load64(send + SEND.recycle)
     if page != 0:
         recycle(context, page - 1)
-        store64(collector + COLLECTOR.recycled, load64(collector + COLLECTOR.recycled) + 1)
     store64(collector + COLLECTOR.sends_done, done + 1)
     if done + 1 < load64(collector + COLLECTOR.sends_count):
         store64(collector + COLLECTOR.send_left, load64(send + SEND_BYTES + SEND.bytes))

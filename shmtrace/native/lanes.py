@@ -70,7 +70,7 @@ NAME_BYTES = layout.WIDTHS["Name48"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-Function = TypeVar("Function", bound="Callable[..., int | None]")
+Function = TypeVar("Function", bound="Callable[..., int | tuple[int, int] | None]")
 inlined: Callable[[Function], Function] = numba.njit(error_model="numpy", forceinline=True, _nrt=False)
 apart: Callable[[Function], Function] = numba.njit(error_model="numpy", _nrt=False)
 
@@ -344,21 +344,32 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
 
 
 @inlined
-def take(context: int, me: int, cpu: int, need: int) -> int:
-    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes; 0 if refused or off."""
+def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
+    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, and its position; lane 0 if refused or off.
+
+    The position that was checked is the one that is used: whoever writes into the segment cannot change it in between.
+    """
     cpu_slots = read64(context + CONTEXT.cpu_slots)
     slot = cpu if likely(cpu < cpu_slots) else cpu % cpu_slots
     lane = lane_at(context, slot, 0)
     # P2, acquire: matched by the release of P12, E5 and R5
     if likely(do.swap_acquire(lane + LANE.owner, 0, me) != 0):
+        position = load64(lane + LANE.position)  # P4
         if likely(
             load32(read64(context + CONTEXT.recording)) != 0  # P3: ordered after P2 by its acquire
-            and has_room(context, load64(lane + LANE.position), need)  # P4
+            and has_room(context, position, need)
         ):
-            return lane
+            return lane, position
     else:
         lane = 0
-    return find_room(context, me, slot, lane, need)
+    lane = find_room(context, me, slot, lane, need)
+    if lane == 0:
+        return 0, 0
+    position = load64(lane + LANE.position)
+    if not has_room(context, position, need):
+        give_back(lane)
+        return 0, 0
+    return lane, position
 
 
 @apart
@@ -403,10 +414,9 @@ def record(context: int, me: int, identifier: int, data: int, size: int) -> bool
     """One record: P1 to P12.  `size` was checked; `me` comes from `registered` or `register`."""
     need = RECORD_BYTES + padded(size)
     cpu = current_cpu(context)
-    lane = take(context, me, cpu, need)
+    lane, position = take(context, me, cpu, need)
     if not likely(lane != 0):
         return False
-    position = load64(lane + LANE.position)
     at = address_of_position(context, position)
     do.write64(at + RECORD.cycles, stamp_record(context, lane))
     do.write64(
