@@ -66,6 +66,7 @@ def boolean(value: bool) -> int:
 @apart
 def introduce(context: int) -> int:
     """Register this thread, and let Python put names into its entry; a failure there is nobody's business."""
+    do.cold()
     me = register(context)
     naming = load64(context + CONTEXT.naming)
     number = me & WRITER_BITS_MASK
@@ -84,6 +85,7 @@ def introduce(context: int) -> int:
 @apart
 def refuse(size: int, limit: int) -> int:
     """ValueError."""
+    do.cold()
     PyErr_Format(load64(value_error()), too_long(), size, limit)
     return 0
 
@@ -112,6 +114,7 @@ def context_of(channel: int) -> int:
 @apart
 def attach_first(channel: int, identifier: int, data: int, size: int) -> int:
     """Not recording.  A channel that is still to be attached is attached now, which leaves another context in it."""
+    do.cold()
     pending = load64(context_of(channel) + CONTEXT.pending)
     if pending == 0:
         return boolean(False)
@@ -141,6 +144,7 @@ def emit_checked(channel: int, identifier: int, data: int, size: int) -> int:
 @apart
 def emit_buffer(channel: int, identifier: int, blob: int) -> int:
     """An object that is not exactly `bytes`: ask for its buffer, which may run Python and may raise TypeError."""
+    do.cold()
     buffer = py_buffer()
     if PyObject_GetBuffer(blob, buffer, 0) != 0:
         return 0

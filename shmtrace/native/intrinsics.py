@@ -147,6 +147,18 @@ def likely(typingctx: Any, condition: Any) -> Any:
 
 
 @intrinsic
+def cold(typingctx: Any) -> Any:
+    """Said in a function that is rarely called: LLVM leaves it out of its callers, whose frames stay small."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for attribute in ("noinline", "cold"):
+            builder.function.attributes.add(attribute)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def cycles(typingctx: Any) -> Any:
     """The cycle counter: `rdtsc`, or `cntvct_el0` on aarch64.  Not ordered with other instructions."""
 

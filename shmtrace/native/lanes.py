@@ -72,7 +72,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 Function = TypeVar("Function", bound="Callable[..., int | tuple[int, int] | None]")
 inlined: Callable[[Function], Function] = numba.njit(error_model="numpy", forceinline=True, _nrt=False)
-apart: Callable[[Function], Function] = numba.njit(error_model="numpy", _nrt=False)
+apart: Callable[[Function], Function] = numba.njit(
+    error_model="numpy", forceinline=False, _nrt=False
+)  # numba would inherit it
 
 sem_trywait = do.external("sem_trywait", 1, result_bits=32)
 sem_post = do.external("sem_post", 1, result_bits=32)
@@ -181,6 +183,7 @@ def register(context: int) -> int:
 
     A table that is full gives the unknown writer: the events are recorded all the same.
     """
+    do.cold()
     pid = getpid()
     start = start_ticks(process_stat())
     identity = (start << IDENTITY_PID_BITS) | pid
@@ -315,6 +318,7 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
     `lane` is one that is taken already, or 0.  The cpu's lanes are tried in order and then the next cpu's; nobody
     waits.
     """
+    do.cold()
     lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
     cpu_slots = read64(context + CONTEXT.cpu_slots)
     tried = 0
@@ -375,6 +379,7 @@ def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
 @apart
 def bounded_stamp(context: int, stamp: int, last: int) -> int:
     """A stamp not below the lane's last one, which is not believed when it lies far ahead."""
+    do.cold()
     limit = stamp + read64(context + CONTEXT.clock_limit)
     if last > limit:
         do.add64(read64(context + CONTEXT.control) + CONTROL.damaged, 1)
