@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel", "remove_channel"]
 
-PAGE_SIZE, PAGES = 65_536, 512
+PAGE_SIZE, PAGES, PAGES_A_CPU = 65_536, 512, 4  # measured: docs/design.md
 LANES_PER_CPU = 8
 WRITERS = 4096
 LONGEST_BLOB = 0xFFFF
@@ -236,10 +236,11 @@ def create_channel(
         raise InvalidGeometry(f"a flush interval of {flush_ms} ms: must be 1 to 60000")
     if not 1 <= block_ms <= 3_600_000:
         raise InvalidGeometry(f"a limit of {block_ms} ms: must be 1 to 3600000")
+    cpus = layout.possible_cpus()
     geometry = Geometry(
         page_size=page_size if page_size is not None else PAGE_SIZE,
-        pages=pages if pages is not None else PAGES,
-        cpus=layout.possible_cpus(),
+        pages=pages if pages is not None else max(PAGES, PAGES_A_CPU * cpus),
+        cpus=cpus,
         lanes_per_cpu=LANES_PER_CPU,
         writers=WRITERS,
         classes_bytes=layout.CLASSES_BYTES,
