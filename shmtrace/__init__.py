@@ -21,6 +21,8 @@ __all__ = [
     "RuntimeDirectoryError",
     "SharedMemoryUnavailable",
     "ShmtraceError",
+    "TooManyTracepoints",
+    "TracepointConflict",
     "attach",
     "create_channel",
     "open_channel",
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
         RuntimeDirectoryError,
         SharedMemoryUnavailable,
         ShmtraceError,
+        TooManyTracepoints,
+        TracepointConflict,
     )
     from shmtrace.reader import read
     from shmtrace.session import record

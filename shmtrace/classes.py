@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import layout, wire
-from .errors import ClassConflict, ClassTableFull
+from .errors import TooManyTracepoints, TracepointConflict
 from .layout import CLASS, CLASS_BYTES, CONTROL
 from .segment import locked, semaphore_path
 
@@ -30,7 +30,7 @@ class EventClass(NamedTuple):
 
 
 def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event", level: int = 20) -> EventClass:
-    """The class of this name, made if it is not there yet.  Raises ClassConflict, ClassTableFull.
+    """The class of this name, made if it is not there yet.  Raises TracepointConflict, TooManyTracepoints.
 
     It is complete in the segment before its id is known to anybody, so a record never has an id without a class.
     """
@@ -39,7 +39,7 @@ def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event"
         for found in known:
             if found.name == name:
                 if (found.kind, found.fields) != (kind, fields):
-                    raise ClassConflict(
+                    raise TracepointConflict(
                         f"tracepoint {name!r} of channel {segment.name!r} is {found.kind} ({found.fields}) already, "
                         f"not {kind} ({fields}): give it another name"
                     )
@@ -48,7 +48,9 @@ def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event"
         length = wire.padded(CLASS_BYTES + sum(map(len, texts)))
         used = segment.u32(CONTROL.classes_used)
         if used + length > segment.geometry.classes_bytes or wire.FIRST_ID + len(known) > 0xFFFF:
-            raise ClassTableFull(f"channel {segment.name!r} has no room for tracepoint {name!r}: it has {len(known)}")
+            raise TooManyTracepoints(
+                f"channel {segment.name!r} has no room for tracepoint {name!r} beside {len(known)} others"
+            )
         at = segment.geometry.classes_at + used
         segment.write(at + CLASS_BYTES, b"".join(texts))
         segment.set_u32(at + CLASS.level, level)

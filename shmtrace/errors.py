@@ -10,8 +10,6 @@ __all__ = [
     "ChannelIncompatible",
     "ChannelNotFound",
     "ChannelRemoved",
-    "ClassConflict",
-    "ClassTableFull",
     "CollectorRunning",
     "InvalidGeometry",
     "InvalidName",
@@ -20,6 +18,8 @@ __all__ = [
     "RuntimeDirectoryError",
     "SharedMemoryUnavailable",
     "ShmtraceError",
+    "TooManyTracepoints",
+    "TracepointConflict",
 ]
 
 
@@ -55,11 +55,11 @@ class ChannelIncompatible(ChannelError):
     """The channel was made by another version of shmtrace, on another boot, or is damaged."""
 
 
-class ClassConflict(ShmtraceError, ValueError):
+class TracepointConflict(ShmtraceError, ValueError):
     """Two event classes of one name differ in kind or fields."""
 
 
-class ClassTableFull(ShmtraceError, MemoryError):
+class TooManyTracepoints(ShmtraceError, MemoryError):
     """The channel has no room for another event class."""
 
 

@@ -12,7 +12,7 @@ import shmtrace
 from commands import running, until
 from shmtrace import wire
 from shmtrace.classes import classes, define
-from shmtrace.errors import ClassConflict
+from shmtrace.errors import TracepointConflict
 from shmtrace.native.loader import load
 from shmtrace.segment import open_segment
 
@@ -40,7 +40,7 @@ def test_the_same_definition_gives_the_same_id(channel_of_16_pages: str) -> None
 def test_a_definition_with_other_fields_is_refused_by_name(channel_of_16_pages: str) -> None:
     segment = open_segment(channel_of_16_pages)
     define(segment, "request", fields="status:u16")
-    with pytest.raises(ClassConflict, match="'request'"):
+    with pytest.raises(TracepointConflict, match="'request'"):
         define(segment, "request", fields="status:u32")
     shmtrace.remove_channel(channel_of_16_pages)
 

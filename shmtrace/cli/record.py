@@ -49,6 +49,7 @@ def command(name: str, directory: Path, *, once: bool) -> None:
                         )
                 if recorder.failure is not None:
                     break
+            source.close()  # from now on the counts do not change
             click.echo(f"shmtrace: {recorder.summary()}", err=True)
     if recorder.failure is not None:
         raise recorder.failure

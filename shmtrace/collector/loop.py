@@ -179,11 +179,13 @@ class Collector:
         while True:
             if self._metadata:
                 try:
-                    self._metadata = self._metadata[os.write(end.file, self._metadata) :]
+                    wrote = os.write(end.file, self._metadata)
                 except BlockingIOError:
                     return True
                 except BrokenPipeError:
                     raise ReaderLeft from None
+                self._metadata = self._metadata[wrote:]
+                self._state.remember_metadata(wrote)
                 continue
             status = self._state.pump(end.file)
             if status == PUMP_IDLE:

@@ -63,7 +63,8 @@ class State:
             self._set(offsets[field], value)
         code = functions("collector")
         self._one: dict[str, Callable[[int], int]] = {name: _ONE(address) for name, address in code.items()}
-        self._pump, self._depart, self._enable = _TWO(code["pump"]), _TWO(code["depart"]), _TWO(code["enable"])
+        self._pump, self._remember = _TWO(code["pump"]), _TWO(code["remember_metadata"])
+        self._depart, self._enable = _TWO(code["depart"]), _TWO(code["enable"])
         self._suspect, self._reclaim = _TWO(code["suspect"]), _THREE(code["reclaim"])
         self._lanes = geometry.lanes
 
@@ -112,6 +113,9 @@ class State:
 
     def pump(self, file: int) -> int:
         return self._pump(self._base, file)
+
+    def remember_metadata(self, size: int) -> None:
+        self._remember(self._base, size)
 
     def depart(self, unread: int) -> int:
         return self._depart(self._base, unread)

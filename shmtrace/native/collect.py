@@ -656,6 +656,12 @@ def pump(collector: int, file: int) -> int:
     return PUMP_MORE
 
 
+def remember_metadata(collector: int, size: int) -> int:
+    """Bytes of metadata were written, which a departing reader may leave unread, too."""
+    remember(collector, size, 0, 0)
+    return 0
+
+
 def discard(collector: int) -> int:
     """D3: throw away the rest of the batch and all that is committed; the number of packets that were not sent."""
     context = read64(collector + COLLECTOR.context)
@@ -910,5 +916,5 @@ def tokens_missing(collector: int) -> int:
 
 
 COLLECTOR_ENTRIES = (
-    pump, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep, tokens_missing,
+    pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep, tokens_missing,
 )  # fmt: skip

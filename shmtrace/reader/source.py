@@ -40,7 +40,7 @@ __all__ = ["FifoSource", "Stop", "stop_on_signals"]
 PIPE_BYTES = CHUNK_BYTES = 1 << 20
 WAIT_MS = 20
 GRACE_S = 0.2  # without a writer, before that means something
-DRAIN_S = 1.0
+DRAIN_S = COUNT_S = 1.0
 
 
 class Segment(Protocol):
@@ -118,10 +118,17 @@ class FifoSource:
         self.close()
 
     def close(self) -> None:
-        """Leaves the FIFO.  The collector counts what is still in it as lost."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Leaves the FIFO, and waits a moment for the collector to count what is still in it as lost."""
+        if self._descriptor < 0:
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        limit = time.monotonic() + COUNT_S
+        while self._is_served() and time.monotonic() < limit:
+            time.sleep(WAIT_MS / 1000)
+
+    def _is_served(self) -> bool:
+        return self._segment.u32(CONTROL.collector_pid) != 0 and self._segment.u32(CONTROL.reader) != 0
 
     def batches(self) -> Iterator[list[Item]]:
         """What is in the stream, until it ends."""

@@ -20,7 +20,7 @@ class Channel:
 
     def __init__(self, fifo: Path) -> None:
         self.fifo = fifo
-        self.numbers = {CONTROL.goodbyes: 3, CONTROL.removed: 0}
+        self.numbers = {CONTROL.goodbyes: 3, CONTROL.removed: 0, CONTROL.collector_pid: 0, CONTROL.reader: 0}
         self.records = 0
         os.mkfifo(fifo)
 
