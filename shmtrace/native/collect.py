@@ -916,5 +916,6 @@ def tokens_missing(collector: int) -> int:
 
 
 COLLECTOR_ENTRIES = (
-    pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep, tokens_missing,
+    pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep,
+    tokens_missing,
 )  # fmt: skip
