@@ -294,9 +294,12 @@ class COLLECTOR:
     classes_seen: U64 = 176  # CONTROL.classes_count when these metadata were made
     classes_due: U64 = 184  # a record waits for metadata with its class in it
     clock_due: U64 = 192  # the next packet carries a clock record
+    # writers that are gone
+    doomed: U64 = 200  # a byte for each writer: its number is to be freed
+    marks: U64 = 208  # a word for each lane: its position when they were doomed
     # counts, of this collector
-    wrote_bytes: U64 = 200
-    wrote_packets: U64 = 208
+    wrote_bytes: U64 = 216
+    wrote_packets: U64 = 224
 
 
 class SEND:
@@ -323,7 +326,7 @@ class RING:
 
 SLOT_BYTES = 16
 CONTEXT_BYTES = 200
-COLLECTOR_BYTES = 216
+COLLECTOR_BYTES = 232
 SEND_BYTES = 72
 RING_BYTES = 24
 IOVEC_BYTES = 16

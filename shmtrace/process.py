@@ -15,8 +15,11 @@ def is_dead(pid: int, start: int, start_mask: int = -1) -> bool:
     """True if no thread of the process (pid, start time) is left.
 
     A pid that is in use by a process that started at another time is dead; a zombie leader whose threads still run is
-    not.  What cannot be read counts as alive.
+    not.  What cannot be read counts as alive.  Pid 0 stands for a process of another pid or time namespace, of which
+    nobody can say.
     """
+    if pid == 0:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -28,13 +31,19 @@ def is_dead(pid: int, start: int, start_mask: int = -1) -> bool:
         return not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self/stat")
     if int(fields[19]) & start_mask != start & start_mask:
         return True
-    if fields[0] not in ("Z", "X"):
-        return False
+    return _has_ended(fields) and _threads_have_ended(pid)
+
+
+def _has_ended(fields: list[str]) -> bool:
+    return fields[0] in ("Z", "X")
+
+
+def _threads_have_ended(pid: int) -> bool:
     try:
         threads = [_stat(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return True
-    return all(thread is None or thread[0] in ("Z", "X") for thread in threads)
+    return all(thread is None or _has_ended(thread) for thread in threads)
 
 
 def namespaces() -> tuple[int, int]:

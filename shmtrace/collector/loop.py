@@ -21,9 +21,9 @@ from .. import layout, wire
 from ..classes import describe
 from ..clock import read_clocks
 from ..errors import CollectorRunning
-from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
+from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE, WRITER
 from ..native.loader import libc
-from ..process import is_dead, start_ticks
+from ..process import is_dead, namespaces, start_ticks
 from ..stats import segment_stats
 from .fifo import FifoLost, open_for_reader
 from .state import State
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
 NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
-CLOCK_EVERY_S = 1.0
+CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
 CALIBRATION_S = 0.05  # the least time over which the clock's frequency is measured
 STALLED_S = 1.0  # a reader that takes nothing for so long is not waited for when the collector must end
 SETTLE_S = 0.1  # so long are busy lanes waited for at the end
@@ -81,6 +81,13 @@ class Collector:
         self._end: WriteEnd | None = None
         self._metadata = b""  # what is to be written before the next packet
         self._tokens_missing = 0
+        self._doomed = False
+        self._next_census = 0.0
+        # from another pid or time namespace nobody can be judged: nothing is reclaimed
+        ours = (segment.u64(CONTROL.pid_namespace), segment.u64(CONTROL.time_namespace))
+        self._blind = ours != namespaces()
+        if self._blind:
+            say(f"channel {segment.name!r} is of another pid or time namespace: what dead processes hold stays held")
         self._packets_before = 0
         self._next_flush = self._next_clock = 0.0
         segment.set_u32(CONTROL.asleep, 0)  # a predecessor may have been killed in its sleep
@@ -143,6 +150,7 @@ class Collector:
             self._stopping.wait(PROBE_S if idle < PROBE_PATIENCE_S else PROBE_LATER_S)
             if self._segment.u32(CONTROL.recording) == 0:
                 self._reclaim()
+                self._free_writers()
                 if self._state.settle() == 0:
                     self._empty()
         return None
@@ -214,6 +222,7 @@ class Collector:
             self._next_clock = now + CLOCK_EVERY_S
             self._state.want_clock()
         self._reclaim()
+        self._free_writers()
         self._mend()
         if self._tokens() * 4 < self._segment.geometry.pages:
             self._state.seal()
@@ -236,7 +245,7 @@ class Collector:
 
     def _reclaim(self) -> None:
         """Give back the lanes of processes that are dead; looked at are those whose owner did not change."""
-        lane = self._state.suspect(0)
+        lane = -1 if self._blind else self._state.suspect(0)
         while lane >= 0:
             owner = self._segment.u64(self._segment.lane_at(lane) + layout.LANE.owner)
             pid = owner >> layout.OWNER_PID_SHIFT & layout.OWNER_PID_MASK
@@ -251,6 +260,30 @@ class Collector:
         for _ in range(min(missing, self._tokens_missing)):
             libc.sem_post(self._state.waiting)
         self._tokens_missing = max(missing, 0)
+
+    def _free_writers(self) -> None:
+        """Give numbers of writers that are gone to others, once nothing that is not sent can name them."""
+        now = time.monotonic()
+        if now < self._next_census:
+            return
+        if self._doomed and self._state.free_doomed() < 0:
+            return
+        self._next_census = now + CENSUS_EVERY_S
+        segment = self._segment
+        alive: dict[int, bool] = {}
+        self._doomed = False
+        for number in range(1, segment.geometry.writers):
+            at = segment.geometry.writers_at + number * layout.WRITER_BYTES
+            identity = segment.u64(at + WRITER.identity)
+            if identity == 0:
+                continue
+            if identity not in alive:
+                pid = identity & (1 << layout.IDENTITY_PID_BITS) - 1
+                alive[identity] = self._blind or not is_dead(pid, identity >> layout.IDENTITY_PID_BITS)
+            if segment.u32(at + WRITER.ended) or not alive[identity]:
+                self._state.doom(number)
+                self._doomed = True
+        self._state.mark()
 
     def _tokens(self) -> int:
         count = ctypes.c_int()

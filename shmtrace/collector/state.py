@@ -43,6 +43,8 @@ class State:
             "headers": headers,
             "begun": geometry.lanes,
             "settled": geometry.lanes,
+            "doomed": geometry.writers,
+            "marks": geometry.lanes * 8,
         }
         self._size = 512 + sum(-(-size // 64) * 64 for size in parts.values())
         self._base = map_memory(self._size)
@@ -64,6 +66,7 @@ class State:
         code = functions("collector")
         self._one: dict[str, Callable[[int], int]] = {name: _ONE(address) for name, address in code.items()}
         self._pump, self._remember = _TWO(code["pump"]), _TWO(code["remember_metadata"])
+        self._doom = _TWO(code["doom"])
         self._depart, self._enable = _TWO(code["depart"]), _TWO(code["enable"])
         self._suspect, self._reclaim = _TWO(code["suspect"]), _THREE(code["reclaim"])
         self._lanes = geometry.lanes
@@ -143,6 +146,15 @@ class State:
 
     def sweep(self) -> int:
         return self._one["sweep"](self._base)
+
+    def doom(self, writer: int) -> None:
+        self._doom(self._base, writer)
+
+    def mark(self) -> None:
+        self._one["mark"](self._base)
+
+    def free_doomed(self) -> int:
+        return self._one["free_doomed"](self._base)
 
     def tokens_missing(self) -> int:
         return self._one["tokens_missing"](self._base)

@@ -19,6 +19,8 @@ The steps, each one access to shared memory (the producer's stand at the head of
     R3-4 orphan     every page with owner (lane, position.sequence + 1): store 0, post
     R5   give back  store lane.owner = 0, release
     Q1   sweep      at start: pages whose sequence is older than their lane's oldest: store 0, post
+    W1   doom       writers that are gone are noted, and where each lane is
+    W2   free       every lane has been sent up to there, no owner names the writer: store writer.identity = 0, release
     M1   mend       more pages wait than the semaphore says, twice running: post the difference
     D1   disable    store the switch 0, release
     D2   settle     take every lane once by CAS and give it back: then nothing of the old period can be committed
@@ -915,7 +917,74 @@ def tokens_missing(collector: int) -> int:
     return waiting - load32(count)
 
 
+def doom(collector: int, number: int) -> int:
+    """W1: the writer of this number is gone, and has written all that it ever will."""
+    store8(read64(collector + COLLECTOR.doomed) + number, 1)
+    return 0
+
+
+def mark(collector: int) -> int:
+    """W1: note where each lane is; what doomed writers wrote is before that."""
+    context = read64(collector + COLLECTOR.context)
+    for number in range(read64(context + CONTEXT.lanes_count)):
+        position = load64_acquire(lane_number_at(collector, number) + LANE.position)
+        store64(read64(collector + COLLECTOR.marks) + 8 * number, position)
+    return 0
+
+
+@apart
+def is_past_mark(collector: int, number: int) -> bool:
+    """What was in the lane at the mark has been sent."""
+    context = read64(collector + COLLECTOR.context)
+    lane = lane_number_at(collector, number)
+    marked = load64(read64(collector + COLLECTOR.marks) + 8 * number)
+    if (marked >> PAGE_SHIFT) & PAGE_MASK == NO_PAGE:
+        return True
+    progress, position = load64(lane + LANE.progress), load64_acquire(lane + LANE.position)
+    page, sent = (progress >> PAGE_SHIFT) & PAGE_MASK, progress & COMMITTED_MASK
+    if page == NO_PAGE:
+        if (position >> PAGE_SHIFT) & PAGE_MASK == NO_PAGE:
+            return True
+        page, sent = load16(lane + LANE.first), 0
+    if page >= read64(context + CONTEXT.pages_count):
+        return False
+    age = (load64(descriptor_at(context, page) + PAGE.owner) - (marked >> SEQUENCE_SHIFT)) & SEQUENCE_MASK
+    return 0 < age < 1 << (SEQUENCE_BITS - 1) or (age == 0 and sent >= marked & COMMITTED_MASK)
+
+
+def free_doomed(collector: int) -> int:
+    """W2: free the numbers of the writers that were doomed at the mark; -1 if something of theirs may be unsent.
+
+    Only the collector frees an entry, so nobody else writes an identity that is not 0.  What it announced of the number
+    is forgotten in each lane: the next writer of that number is announced anew.
+    """
+    context = read64(collector + COLLECTOR.context)
+    lanes = read64(context + CONTEXT.lanes_count)
+    for number in range(lanes):
+        if not is_past_mark(collector, number):
+            return -1
+    freed = 0
+    for writer in range(1, read64(context + CONTEXT.writers_count)):
+        doomed = read64(collector + COLLECTOR.doomed) + writer
+        if do.load8(doomed) == 0:
+            continue
+        store8(doomed, 0)
+        held = False
+        for number in range(lanes):
+            held = held or (load64(lane_number_at(collector, number) + LANE.owner) & WRITER_BITS_MASK) == writer
+        if held:  # by a reservation, or by a dead owner whose lane is not given back yet
+            continue
+        for number in range(lanes):
+            stride = read64(collector + COLLECTOR.announced_stride)
+            at = read64(collector + COLLECTOR.announced) + number * stride + (writer >> 3)
+            store8(at, do.load8(at) & ~(1 << (writer & 7)))
+        # release: matched by the acquire of the CAS in `register`
+        store64_release(read64(context + CONTEXT.writers) + writer * WRITER_BYTES + WRITER.identity, 0)
+        freed += 1
+    return freed
+
+
 COLLECTOR_ENTRIES = (
     pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep,
-    tokens_missing,
+    tokens_missing, doom, mark, free_doomed,
 )  # fmt: skip

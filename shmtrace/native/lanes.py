@@ -185,8 +185,9 @@ def register(context: int) -> int:
     """
     do.cold()
     pid = getpid()
-    start = start_ticks(process_stat())
-    identity = (start << IDENTITY_PID_BITS) | pid
+    start = max(start_ticks(process_stat()), 1)  # an identity is never 0
+    judged = 0 if read64(context + CONTEXT.foreign) != 0 else pid
+    identity = (start << IDENTITY_PID_BITS) | judged
     count = read64(context + CONTEXT.writers_count)
     writers = read64(context + CONTEXT.writers)
     tid = gettid()
@@ -204,7 +205,6 @@ def register(context: int) -> int:
         store64(entry + WRITER.thread_start, start_ticks(thread_stat()))
         read_name(process_comm(), entry + WRITER.process)
         read_name(thread_comm(), entry + WRITER.thread)
-    judged = 0 if read64(context + CONTEXT.foreign) != 0 else pid
     me = (
         ((start & OWNER_START_MASK) << OWNER_START_SHIFT)
         | ((judged & OWNER_PID_MASK) << OWNER_PID_SHIFT)
