@@ -81,6 +81,7 @@ class Collector:
         self._end: WriteEnd | None = None
         self._metadata = b""  # what is to be written before the next packet
         self._tokens_missing = 0
+        self._unsettled = 0  # lanes that were not yet taken since recording went off
         self._doomed = False
         self._next_census = 0.0
         # from another pid or time namespace nobody can be judged: nothing is reclaimed
@@ -148,11 +149,11 @@ class Collector:
                 return end
             idle = time.monotonic() - began
             self._stopping.wait(PROBE_S if idle < PROBE_PATIENCE_S else PROBE_LATER_S)
-            if self._segment.u32(CONTROL.recording) == 0:
-                self._reclaim()
-                self._free_writers()
-                if self._state.settle() == 0:
-                    self._empty()
+            self._reclaim()
+            self._free_writers()
+            if self._unsettled:  # a stopped producer holds a lane since the last reader left
+                self._unsettled = self._state.settle()
+                self._empty()
         return None
 
     # -- while somebody reads
@@ -348,9 +349,10 @@ class Collector:
     def _switch_off(self, patience: float) -> None:
         """D1, D2: recording off; wait a little for lanes that are just being written."""
         until = time.monotonic() + patience
-        while self._state.settle() and time.monotonic() < until:
+        while (unsettled := self._state.settle()) and time.monotonic() < until:
             self._reclaim()
             time.sleep(0.001)
+        self._unsettled = unsettled
 
     def _depart(self, end: WriteEnd) -> None:
         """The last reader left: count what it did not read, empty the lanes."""
