@@ -149,6 +149,7 @@ class Collector:
                 return end
             idle = time.monotonic() - began
             self._stopping.wait(PROBE_S if idle < PROBE_PATIENCE_S else PROBE_LATER_S)
+            self._look_for_the_name()
             self._reclaim()
             self._free_writers()
             if self._unsettled:  # a stopped producer holds a lane since the last reader left
@@ -222,6 +223,7 @@ class Collector:
         if now >= self._next_clock:
             self._next_clock = now + CLOCK_EVERY_S
             self._state.want_clock()
+        self._look_for_the_name()
         self._reclaim()
         self._free_writers()
         self._mend()
@@ -243,6 +245,11 @@ class Collector:
             self._segment.set_u32(CONTROL.asleep, 0)
         while libc.sem_trywait(self._state.full) == 0:
             pass
+
+    def _look_for_the_name(self) -> None:
+        """A segment that was unlinked by somebody else than `remove_channel` is removed, too."""
+        if os.fstat(self._segment.file).st_nlink == 0 and not self._segment.u32(CONTROL.removed):
+            self._segment.set_u32(CONTROL.removed, 1)
 
     def _reclaim(self) -> None:
         """Give back the lanes of processes that are dead; looked at are those whose owner did not change."""

@@ -978,8 +978,9 @@ def free_doomed(collector: int) -> int:
             stride = read64(collector + COLLECTOR.announced_stride)
             at = read64(collector + COLLECTOR.announced) + number * stride + (writer >> 3)
             store8(at, do.load8(at) & ~(1 << (writer & 7)))
-        # release: matched by the acquire of the CAS in `register`
-        store64_release(read64(context + CONTEXT.writers) + writer * WRITER_BYTES + WRITER.identity, 0)
+        entry = read64(context + CONTEXT.writers) + writer * WRITER_BYTES
+        store32(entry + WRITER.ended, 0)  # the next one's goodbye is not this one's
+        store64_release(entry + WRITER.identity, 0)  # matched by the acquire of the CAS in `register`
         freed += 1
     return freed
 

@@ -200,7 +200,6 @@ def register(context: int) -> int:
             number, entry = candidate, word
             break
     if entry != 0:
-        store32(entry + WRITER.ended, 0)
         store32(entry + WRITER.tid, tid)
         store64(entry + WRITER.thread_start, start_ticks(thread_stat()))
         read_name(process_comm(), entry + WRITER.process)
@@ -329,6 +328,8 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
                 lane = candidate
             tried += 1
         if lane == 0:
+            if load32(read64(context + CONTEXT.recording)) == 0:
+                return 0
             do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_no_lane, 1)
             return 0
         if load32(read64(context + CONTEXT.recording)) == 0:  # P3

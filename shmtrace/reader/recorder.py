@@ -32,7 +32,7 @@ class Recorder:
     """Writes what a parser gives into `directory`, which is made if need be and must be empty.
 
     It holds a lock on the directory while it lives, so that whoever follows it knows when it is complete.  What has
-    been written is a valid trace at any time.
+    been written is a valid trace after every `add`; a recorder that is killed inside of one may leave a torn packet.
 
     Args:
         directory: where to.
