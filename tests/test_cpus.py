@@ -11,6 +11,7 @@ import pytest
 
 import emit
 import shmtrace
+from commands import run
 from judge import Event, events
 from recording import recorded
 from shmtrace import layout
@@ -129,3 +130,23 @@ def test_with_the_next_cpus_lanes_taken_too_an_event_is_missed_by_its_own_cpu(
     said = list(events(babeltrace2, tmp_path / "trace"))
     assert sum(event for event in said if isinstance(event, int)) == 500
     assert Counter(event.cpu for event in said if isinstance(event, Event)) == {9: 500}
+
+
+def test_without_rseq_the_cpu_is_asked_for(tmp_path: Path) -> None:
+    """Glibc can be told not to register the area in which the kernel keeps the number of the cpu."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, shmtrace\n"
+        "from shmtrace.channel import _cpu_source\n"
+        "from shmtrace.layout import CPU_SYSCALL\n"
+        "assert _cpu_source()[0] == CPU_SYSCALL\n"
+        "channel = shmtrace.attach()\n"
+        "for cpu in os.sched_getaffinity(0):\n"
+        "    os.sched_setaffinity(0, [cpu])\n"
+        "    assert channel.event(b'%d' % cpu)\n"
+    )
+    trace = tmp_path / "trace"
+    result = run("run", "-o", trace, program, GLIBC_TUNABLES="glibc.pthread.rseq=0")
+    assert result.returncode == 0, result.stderr
+    emitted = [(record.cpu, record.fields["blob"]) for record in shmtrace.read(trace)]
+    assert emitted == [(cpu, b"%d" % cpu) for cpu in sorted(os.sched_getaffinity(0))]
