@@ -9,10 +9,10 @@ from typing import Any
 from bench.shmtrace_event import channel, collected
 
 
-def measure(seconds: float, size: int = 32, **geometry: int) -> dict[str, Any]:
+def measure(seconds: float, size: int = 32) -> dict[str, Any]:
     """Events a second that left the FIFO, and how many were missed."""
     blob = bytes(size)
-    with channel(**geometry) as made, collected(made):
+    with channel() as made, collected(made):
         event = made.event
         accepted = 0
         begin = time.perf_counter()

@@ -18,10 +18,10 @@ NAME = "shmtrace event"
 
 
 @contextmanager
-def channel(**geometry: int) -> Iterator[shmtrace.Channel]:
+def channel(*, page_size: int | None = None, pages: int | None = None) -> Iterator[shmtrace.Channel]:
     """A channel that nobody reads."""
     name = f"bench-{os.getpid()}-{time.monotonic_ns()}"
-    made = shmtrace.create_channel(name, **geometry)
+    made = shmtrace.create_channel(name, page_size=page_size, pages=pages)
     try:
         yield made
     finally:

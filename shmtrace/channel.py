@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from . import layout, segment
 from .clock import choose_clock, read_clocks
 from .context import make_context, segment_context
-from .errors import ChannelBusy, ChannelError, ChannelNotFound, InvalidGeometry, ShmtraceError
+from .errors import ChannelBusy, ChannelError, ChannelNotFound, ChannelRemoved, InvalidGeometry, ShmtraceError
 from .layout import CONTROL, WRITER, Geometry
 from .native import functions
 from .native.builtin import METH_O, make_builtin
 from .native.loader import libc, map_memory
+from .notes import say
 from .process import is_dead, namespaces
 from .segment import open_segment
 from .stats import segment_stats, segment_writers
@@ -46,7 +47,14 @@ Raises TypeError for what is not bytes-like and ValueError, naming the limit, fo
 _nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
 _contexts: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
 _attachments: dict[tuple[int, int], _Attachment] = {}
-_lock = threading.Lock()
+_locks = [threading.Lock()]
+
+
+def _renew_lock() -> None:
+    _locks[0] = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the child may have held it
 
 
 def _context(**values: int) -> bytes:
@@ -56,26 +64,49 @@ def _context(**values: int) -> bytes:
     return context
 
 
+class _Threads:
+    """What the threads of this process keep: one pthread key and one piece of memory for all its channels."""
+
+    def __init__(self) -> None:
+        size = layout.BLOCKS * layout.BLOCK_BYTES
+        self.blocks = map_memory(size)
+        libc.madvise(self.blocks, size, MADV_WIPEONFORK)
+        key = ctypes.c_uint()
+        ended = ctypes.c_void_p(functions("producer")["thread_ended"])
+        if libc.pthread_key_create(ctypes.byref(key), ended) != 0:
+            raise ChannelError("no channel can be attached: the process has no thread key left")
+        self.key = key.value
+        self._slots = iter(range(layout.SLOT_BYTES, layout.BLOCK_BYTES, layout.SLOT_BYTES))
+
+    def take_slot(self) -> int:
+        """Where a channel's slot lies in each thread's block.  Not given back: a late call may still look there."""
+        slot = next(self._slots, None)
+        if slot is None:
+            raise ChannelError("this process has attached as many channels as one can in its life: start another one")
+        return slot
+
+
+_threads: list[_Threads] = []  # one, once there is a channel
+
+
 class _Attachment:
     """This process' side of a segment: made once, kept for ever."""
 
     def __init__(self, mapped: Segment) -> None:
         self.segment = mapped
-        geometry = mapped.geometry
-        slots_bytes = geometry.writers * layout.SLOT_BYTES
-        slots = map_memory(slots_bytes)
-        libc.madvise(slots, slots_bytes, MADV_WIPEONFORK)
-        key = ctypes.c_uint()
-        ended = ctypes.c_void_p(functions("producer")["thread_ended"])
-        if libc.pthread_key_create(ctypes.byref(key), ended) != 0:
-            raise ChannelError(f"the channel {mapped.name!r} cannot be attached: the process has no thread key left")
+        context = segment_context(mapped)
+        if mapped.u32(CONTROL.removed):  # and perhaps made anew: the semaphores may be the new one's
+            raise ChannelRemoved(f"the channel {mapped.name!r} was removed just now")
+        if not _threads:
+            _threads.append(_Threads())
         pid_namespace, time_namespace = namespaces()
         cpu_kind, cpu_word = _cpu_source()
         self._naming = self._name_writer
         self.context = _context(
-            **segment_context(mapped),
-            slots=slots,
-            key=key.value,
+            **context,
+            blocks=_threads[0].blocks,
+            key=_threads[0].key,
+            slot=_threads[0].take_slot(),
             cpu_word=cpu_word,
             cpu_kind=cpu_kind,
             foreign=(pid_namespace, time_namespace)
@@ -85,6 +116,10 @@ class _Attachment:
 
     def _name_writer(self, number: int) -> None:
         """Put the names that Python knows into the entry of a writer that has just registered: this thread's."""
+        with suppress(Exception):  # the kernel's names stand there already
+            self._write_names(number)
+
+    def _write_names(self, number: int) -> None:
         at = self.segment.geometry.writers_at + number * layout.WRITER_BYTES
         for field, name in (("process", _process_name()), ("thread", _thread_name())):
             if name:
@@ -128,7 +163,7 @@ def _cpu_source() -> tuple[int, int]:
 
 def _attachment(name: str) -> _Attachment:
     mapped = open_segment(name)
-    with _lock:
+    with _locks[0]:
         known = _attachments.get(mapped.identity)
         if known is not None:
             mapped.unmap()
@@ -161,13 +196,13 @@ class Channel(_Handle):
     fifo: Path  #: what consumers open
 
     def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
+        self.fifo = attachment.segment.fifo if attachment else Path(os.devnull)
         self._use(attachment, name, pending)
         self.event = make_builtin(functions("producer")["channel_event"], self, "event", METH_O, EVENT_DOC)
 
     def _use(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
         self._attachment = attachment
         self.name = name
-        self.fifo = attachment.segment.fifo if attachment else Path(os.devnull)
         self._context = attachment.context if attachment else _context(pending=pending)
 
     @property
@@ -262,10 +297,8 @@ def _shrink(name: str, geometry: Geometry) -> None:
         return
     wanted = geometry.pages
     geometry.pages = min(wanted, max((half - geometry.pages_at) // geometry.page_size, layout.MIN_PAGES))
-    print(
-        f"shmtrace: channel {name!r} has {geometry.pages} pages instead of {wanted}: "
-        f"{segment.MEMORY} has {2 * half:,} bytes free",
-        file=sys.stderr,
+    say(
+        f"channel {name!r} has {geometry.pages} pages instead of {wanted}: {segment.MEMORY} has {2 * half:,} bytes free"
     )
 
 
@@ -299,7 +332,9 @@ def _attach_late(channel: Channel) -> None:
     """Called by the jitted code at the first event of a channel that was not there when it was attached."""
     channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)
     try:
-        channel._use(_attachment(channel.name), channel.name)  # noqa: SLF001
+        attachment = _attachment(channel.name)
+        channel._use(attachment, channel.name)  # noqa: SLF001
+        channel.fifo = attachment.segment.fifo
     except Exception as error:  # noqa: BLE001
         _complain(channel.name, error)
 
@@ -316,8 +351,7 @@ def _reopen(name: str) -> Channel:
 
 
 def _complain(name: str, error: Exception) -> None:
-    with suppress(Exception):
-        print(f"shmtrace: nothing is recorded in {name!r}: {error}", file=sys.stderr)
+    say(f"nothing is recorded in {name!r}: {error}")
 
 
 def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT002  (the contract's signature)
@@ -334,14 +368,13 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
         raise ChannelNotFound(f"there is no channel {name!r}") from None
     if owner != os.geteuid():
         raise segment.foreign_channel(name, path)
-    directory = segment.runtime_directory()
-    with segment.locked(directory):
+    with segment.names_locked():
         try:
             mapped = open_segment(name)
         except ChannelNotFound:
             raise
         except ChannelError:  # of another boot or version, or damaged: nobody can have it open
-            segment.unlink_objects(name, directory / name)
+            segment.unlink_objects(name, segment.runtime_directory() / name)
             return
         collector, start = mapped.u32(CONTROL.collector_pid), mapped.u64(CONTROL.collector_start)
         collected = collector != 0 and not is_dead(collector, start)
@@ -359,6 +392,8 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
             libc.sem_post(full)  # the collector may be asleep
             libc.sem_close(full)
         segment.unlink_objects(name, mapped.fifo)
+        if not collected:
+            mapped.release_pages()
         mapped.unmap()
 
 

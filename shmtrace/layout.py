@@ -236,8 +236,8 @@ class CONTEXT:
     pages: U64 = 48
     waiting: U64 = 56  # sem_t *
     full: U64 = 64  # sem_t *
-    slots: U64 = 72  # SLOT of writer number n, private memory that is zero after a fork
-    key: U64 = 80  # pthread key, whose value is the thread's slot
+    blocks: U64 = 72  # of threads: private memory that is zero after a fork
+    key: U64 = 80  # pthread key, whose value is the thread's block; one for all channels of the process
     cpu_word: U64 = 88  # address of the cpu id, or its offset from the thread pointer (CPU_RSEQ)
     cpu_kind: U64 = 96
     clock_kind: U64 = 104
@@ -252,13 +252,21 @@ class CONTEXT:
     foreign: U64 = 176  # not 0: of another pid or time namespace, cannot be judged
     naming: U64 = 184  # PyObject *: called with a new writer's number, where there is an interpreter to call
     pending: U64 = 192  # PyObject *: called with the channel at the first event, to attach it; 0: it is attached
+    slot: U64 = 200  # where this channel's SLOT lies in a thread's block
+
+
+class BLOCK:
+    """A thread's own: in private memory that the kernel wipes on fork, so that the child is another writer.
+
+    Behind this head, which is as long as a SLOT, come the SLOTs of the channels that the process has attached.
+    """
+
+    tid: U64 = 0  # the thread whose it is; 0: free
+    end: U64 = 8  # of the slots that were ever used
 
 
 class SLOT:
-    """A thread's own: in private memory that the kernel wipes on fork, so that the child is another writer.
-
-    Slot n is that of writer n; slot 0 is shared by the threads that found the writer table full.
-    """
+    """What a thread has of one channel."""
 
     owner: U64 = 0  # what the thread stores into a lane's owner; 0: not registered
     entry: U64 = 8  # address of its WRITER, 0: none
@@ -325,7 +333,9 @@ class RING:
 
 
 SLOT_BYTES = 16
-CONTEXT_BYTES = 200
+BLOCK_BYTES = 65_536  # 4,095 channels in the life of a process; what is not touched is not there
+BLOCKS = 2048  # threads of a process at a time
+CONTEXT_BYTES = 208
 COLLECTOR_BYTES = 232
 SEND_BYTES = 72
 RING_BYTES = 24
@@ -432,7 +442,7 @@ def possible_cpus() -> int:
 def _check() -> None:
     for table, size in (
         (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
-        (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (SLOT, SLOT_BYTES),
+        (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (BLOCK, SLOT_BYTES), (SLOT, SLOT_BYTES),
         (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
     ):  # fmt: skip
         end = 0

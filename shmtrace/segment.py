@@ -1,7 +1,7 @@
 """A channel's objects in the system: the segment, its two semaphores, the FIFO, the runtime directory.
 
 A segment appears under its name whole or not at all: it is made without a name, filled, and linked last.  Making and
-removing are serialised by a `flock` of the runtime directory.  Everything that is found is looked at before it is used:
+removing are serialised by a lock, one a user.  Everything that is found is looked at before it is used:
 owner, mode, kind, size; no symbolic link is followed.
 """
 
@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 MEMORY = "/dev/shm"  # noqa: S108  (what lies there is looked at)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 LIST_NAMES = ("full", "waiting")
+PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE
 
 libc.sem_open.restype = ctypes.c_void_p
+libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 libc.sem_getvalue.argtypes = (ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
 libc.sem_post.argtypes = libc.sem_close.argtypes = (ctypes.c_void_p,)
 
@@ -95,6 +97,7 @@ def runtime_directory() -> Path:
     try:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
+            path.chmod(0o700)  # whatever the umask
         status = path.lstat()
     except OSError as error:
         raise RuntimeDirectoryError(f"the runtime directory {path} cannot be made: {error.strerror}") from None
@@ -111,15 +114,41 @@ def runtime_directory() -> Path:
 
 @contextmanager
 def locked(path: Path | str) -> Iterator[None]:
-    """Hold the lock of a file or directory, which the kernel gives back when its holder dies.
-
-    The runtime directory has that of making and removing channels, the semaphore `waiting` that of the class table.
-    """
+    """Hold the lock of a file, which the kernel gives back when its holder dies."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
+        fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
+        os.close(file)
+
+
+@contextmanager
+def names_locked() -> Iterator[None]:
+    """Hold the lock under which this user's channels are made and removed.
+
+    It is one a user, wherever the runtime directory is, so it lies in shared memory, in a file that is there only while
+    somebody holds or wants the lock.
+    """
+    path = f"{MEMORY}/.shmtrace.{os.geteuid()}"
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SharedMemoryUnavailable(
+                error.errno, f"{path} cannot be locked ({error.strerror}): channels cannot be made or removed"
+            ) from None
+        os.fchmod(file, 0o600)  # whatever the umask
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.lstat(path).st_ino == os.fstat(file).st_ino:
+                break
+        os.close(file)  # the last holder took it away meanwhile
+    try:
+        yield
+    finally:
+        os.unlink(path)
         fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
         os.close(file)
 
@@ -148,6 +177,16 @@ class Segment:
         self.close()
         libc.munmap(self.address, self.geometry.segment_bytes)
         self.address = 0
+
+    def release_pages(self) -> None:
+        """Give the memory of a removed channel's pages back; those who have it mapped keep the mapping.
+
+        Only if no lane is taken: a producer that is stopped in the middle of an event will still write into its page.
+        """
+        lanes = (self.lane_at(lane) for lane in range(self.geometry.lanes))
+        if all(self.u64(at + LANE.owner) == 0 for at in lanes):
+            begin = self.geometry.pages_at
+            libc.fallocate(self.file, PUNCH_HOLE, begin, self.geometry.segment_bytes - begin)
 
     def u32(self, at: int) -> int:
         return ctypes.c_uint32.from_address(self.address + at).value
@@ -209,7 +248,7 @@ def open_segment(name: str) -> Segment:
         file = posix_ipc.SharedMemory(object_name(name)).fd
     except posix_ipc.ExistentialError:
         raise ChannelNotFound(f"there is no channel {name!r}: make it with 'shmtrace create {name}'") from None
-    except (posix_ipc.PermissionsError, OSError):
+    except (posix_ipc.Error, OSError, ValueError):  # ValueError: it is a directory
         raise foreign_channel(name, segment_path(name)) from None
     try:
         geometry = _check_segment(name, file)
@@ -226,9 +265,13 @@ def open_segment(name: str) -> Segment:
 def foreign_channel(name: str, path: str) -> ChannelForeign:
     """The error for an object that belongs to somebody else, naming the owner."""
     try:
-        owner = user_name(os.lstat(path).st_uid)
+        status = os.lstat(path)
     except OSError:
         owner = "another user"
+    else:
+        if status.st_uid == os.geteuid():
+            return ChannelForeign(f"{path} is not what shmtrace makes ({stat.filemode(status.st_mode)}): remove it")
+        owner = user_name(status.st_uid)
     return ChannelForeign(
         f"{path} belongs to {owner}, not to you: the channel {name!r} cannot be used; choose another name"
     )
@@ -272,6 +315,8 @@ def open_semaphore(name: str, which: str) -> int:
         raise foreign_channel(name, path)
     address: int | None = libc.sem_open(f"{object_name(name)}.{which}".encode(), 0)
     if not address:
+        if ctypes.get_errno() == errno.ENOENT:
+            raise ChannelRemoved(f"the channel {name!r} was removed just now")
         raise ChannelIncompatible(f"the semaphore {path} cannot be opened: {os.strerror(ctypes.get_errno())}")
     return address
 
@@ -281,8 +326,6 @@ def create_segment(
     session: tuple[int, int],
 ) -> None:  # fmt: skip
     """Make a channel's objects; `clock` is kind, cycles, monotonic ns, realtime ns.  Raises as create_channel does."""
-    import posix_ipc
-
     check_name(name)
     wrong = geometry.check()
     if wrong:
@@ -311,17 +354,16 @@ def create_segment(
     for at in (LANE.position, LANE.progress, LANE.note):
         lane[at : at + 8] = layout.NO_PAGE_POSITION.to_bytes(8, "little")
 
-    with locked(directory), ExitStack() as undo:
+    with names_locked(), ExitStack() as undo:
         _look_for_squatters(name, fifo)
         file = _allocate(name, geometry)
         undo.callback(os.close, file)
         os.pwrite(file, control, 0)
         os.pwrite(file, bytes(lane) * geometry.lanes, geometry.lanes_at)
-        os.mkfifo(fifo, 0o600)
+        _make_fifo(fifo)
         undo.callback(os.unlink, fifo)
         for which, value in zip(LIST_NAMES, (0, geometry.pages), strict=True):
-            semaphore = f"{object_name(name)}.{which}"
-            posix_ipc.Semaphore(semaphore, posix_ipc.O_CREX, mode=0o600, initial_value=value).close()
+            _make_semaphore(name, which, value)
             undo.callback(os.unlink, semaphore_path(name, which))
         try:
             # with a directory's descriptor os.link is linkat, which follows the link; link itself does not
@@ -330,6 +372,26 @@ def create_segment(
             raise ChannelExists(f"the channel {name!r} exists already") from None
         undo.pop_all()
         os.close(file)
+
+
+def _make_fifo(fifo: Path) -> None:
+    try:
+        os.mkfifo(fifo, 0o600)
+        os.chmod(fifo, 0o600)  # whatever the umask
+    except OSError as error:
+        raise RuntimeDirectoryError(error.errno, f"the FIFO {fifo} cannot be made: {error.strerror}") from None
+
+
+def _make_semaphore(name: str, which: str, value: int) -> None:
+    import posix_ipc
+
+    try:
+        posix_ipc.Semaphore(f"{object_name(name)}.{which}", posix_ipc.O_CREX, mode=0o600, initial_value=value).close()
+        os.chmod(semaphore_path(name, which), 0o600)
+    except (OSError, posix_ipc.Error) as error:
+        raise NotEnoughSharedMemory(
+            f"the semaphore {semaphore_path(name, which)} of channel {name!r} cannot be made: {error}"
+        ) from None
 
 
 def _look_for_squatters(name: str, fifo: Path) -> None:

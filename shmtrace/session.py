@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from .channel import create_channel, remove_channel
 from .errors import ChannelExists, ChannelNotFound, ShmtraceError
+from .notes import say
 from .process import start_ticks
 from .reader.errors import DirectoryNotEmpty
 
@@ -201,12 +202,12 @@ class _Helper:
             else:
                 return
         self._process.wait()
-        print(f"shmtrace: the {self.name} did not end and was killed: the trace may lack its end", file=sys.stderr)
+        say(f"the {self.name} did not end and was killed: the trace may lack its end")
 
     def pass_on(self) -> None:
         """Say what it said."""
         for line in self._lines():
-            print(line, file=sys.stderr)
+            say(line.removeprefix("shmtrace: "))
 
     def kill(self) -> None:
         self._process.kill()

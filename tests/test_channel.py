@@ -745,22 +745,30 @@ def test_of_creators_that_race_one_wins_and_the_channel_works(
         assert not objects(channel_name)
 
 
-def test_a_creator_that_loses_takes_nothing_of_the_winner_with_it(
+def test_a_creator_waits_for_another_one_whatever_their_runtime_directories_are(
     channel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The winner, whose runtime directory is another one, comes in just before the loser's last step."""
-    link = os.link
+    link, others = os.link, list[subprocess.Popen[str]]()
+    program = (
+        "import shmtrace\n"
+        "try:\n"
+        f"    shmtrace.create_channel({channel_name!r}, page_size=4096, pages=4)\n"
+        "except shmtrace.ChannelExists:\n"
+        "    print('exists')\n"
+    )
 
     def late(*arguments: Any, **options: Any) -> None:  # noqa: ANN401
-        monkeypatch.setattr(os, "link", link)
-        with monkeypatch.context() as patch:
-            patch.setenv("SHMTRACE_DIR", str(tmp_path / "winner"))
-            shmtrace.create_channel(channel_name, **SMALL).close()
+        environment = {**os.environ, "SHMTRACE_DIR": str(tmp_path / "other")}
+        others.append(
+            subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            others[0].wait(1)
         link(*arguments, **options)
 
     monkeypatch.setattr(os, "link", late)
-    with pytest.raises(shmtrace.ChannelExists):
-        shmtrace.create_channel(channel_name, **SMALL)
+    shmtrace.create_channel(channel_name, **SMALL)
+    assert others[0].communicate(timeout=30)[0] == "exists\n"
     in_new_process(channel_name)
     shmtrace.remove_channel(channel_name)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..segment import Segment
     from .fifo import WriteEnd
 
+LOOK_S = 0.02  # so long does nobody look whether the reader left, or whether it is time to end
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
 NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
 CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
@@ -133,6 +134,8 @@ class Collector:
             segment.set_u32(CONTROL.goodbyes, segment.u32(CONTROL.goodbyes) + 1)
             if self._end is not None:
                 self._end.close()  # after the goodbye: a reader that finds the end of the FIFO finds it, too
+            if segment.u32(CONTROL.removed):
+                segment.release_pages()
 
     def close(self) -> None:
         """Give the memory back, once `run` has returned."""
@@ -172,7 +175,7 @@ class Collector:
                 self._housekeep(end)
                 if self._push(end):
                     end.watch(room=True)
-                    left = max(self._next_flush - time.monotonic(), 0.001)
+                    left = min(max(self._next_flush - time.monotonic(), 0.001), LOOK_S)
                     if end.is_abandoned(math.ceil(left * 1000)):
                         raise ReaderLeft  # noqa: TRY301
                 elif state.wrote_packets != self._packets_before:
@@ -180,6 +183,9 @@ class Collector:
                     time.sleep(NAP_S)
                 else:
                     self._sleep()
+                    end.watch(room=False)
+                    if end.is_abandoned():
+                        raise ReaderLeft  # noqa: TRY301
             self._finish(end)
         except ReaderLeft:
             self._depart(end)
@@ -232,14 +238,15 @@ class Collector:
         self._state.begin_flush()
 
     def _sleep(self) -> None:
-        """Sleep until a page is full, or until the next flush.
+        """Sleep until a page is full, or until there are other things to look after.
 
         `asleep` is stored before the last look; P9a does it the other way round, so that one of the two sees the other.
         """
         self._segment.set_u32(CONTROL.asleep, 1)
         try:
             if not self._state.has_full_page() and not self._ending:
-                until = _Timespec(int(self._next_flush), int(self._next_flush % 1 * 1e9))
+                wake = min(self._next_flush, time.monotonic() + LOOK_S)
+                until = _Timespec(int(wake), int(wake % 1 * 1e9))
                 libc.sem_clockwait(self._state.full, CLOCK_MONOTONIC, until)
         finally:
             self._segment.set_u32(CONTROL.asleep, 0)

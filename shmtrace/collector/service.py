@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..channel import remove_channel
 from ..errors import ShmtraceError
+from ..notes import say
 from ..process import is_dead, start_ticks
-from ..segment import channel_names, open_segment
+from ..segment import channel_names, open_segment, segment_path
 from .loop import Collector
 
 if TYPE_CHECKING:
@@ -26,20 +26,17 @@ LOOK_S = 0.5  # how often `--all` looks for new channels
 WATCH_S = 0.1  # how often is looked whether a channel was removed
 
 
-def _say(message: str) -> None:
-    print(f"shmtrace: {message}", file=sys.stderr, flush=True)
-
-
 class _Worker:
     """A collector and its thread."""
 
     def __init__(self, name: str) -> None:
         self.segment: Segment = open_segment(name)
         try:
-            self.collector = Collector(self.segment, _say)
+            self.collector = Collector(self.segment, say)
         except BaseException:
             self.segment.unmap()
             raise
+        self.segment_inode = self.segment.identity[1]
         self.failure: str | None = None
         self.thread = threading.Thread(target=self._run, name=f"collect {name}")
         self.thread.start()
@@ -52,9 +49,17 @@ class _Worker:
 
     def end(self) -> None:
         """Report, and give everything back.  The thread has ended."""
-        _say(self.failure or self.collector.report())
+        say(self.failure or self.collector.report())
         self.collector.close()
         self.segment.unmap()
+
+
+def _inode(name: str) -> int:
+    """Which segment has the name now; 0: none."""
+    try:
+        return os.stat(segment_path(name)).st_ino
+    except OSError:
+        return 0
 
 
 class _Signals:
@@ -94,9 +99,9 @@ def main(names: Sequence[str], *, all_channels: bool = False, session: int | Non
         for name in names:
             crew.add(name)
         while not signals.received and not (watched and watched.is_gone):
+            crew.dismiss_ended()
             if all_channels:
                 crew.look()
-            crew.dismiss_ended()
             if not crew and not all_channels:
                 break
             signals.wait(LOOK_S if all_channels else WATCH_S, watched.file if watched else None)
@@ -129,7 +134,8 @@ class _Crew:
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
-        self._refused: set[str] = set()
+        self._refused: dict[str, int] = {}  # names, and which segment had the name
+        self._given_up: dict[str, int] = {}  # whose collector has ended: removed, or without a FIFO
         self.failed = False
 
     def __len__(self) -> int:
@@ -142,14 +148,16 @@ class _Crew:
         """Start collectors for channels that have none; one that cannot be collected is named once."""
         collected = {worker.collector.name for worker in self._workers if worker.thread.is_alive()}
         for name in set(channel_names()) - collected:
+            segment = _inode(name)
             try:
-                self.add(name)
+                if self._given_up.get(name) != segment:
+                    self.add(name)
             except ShmtraceError as error:
-                if name not in self._refused:
-                    _say(str(error))
-                self._refused.add(name)
+                if self._refused.get(name) != segment:
+                    say(str(error))
+                self._refused[name] = segment
             else:
-                self._refused.discard(name)
+                self._refused.pop(name, None)
 
     def dismiss_ended(self) -> None:
         """Let those go whose channel was removed."""
@@ -168,3 +176,4 @@ class _Crew:
         self._workers.remove(worker)
         worker.end()
         self.failed |= worker.failure is not None
+        self._given_up[worker.collector.name] = worker.segment_inode

@@ -81,8 +81,12 @@ def _from_cache(unit: str) -> dict[str, int] | None:
         file = os.open(directory / f"{unit}-{_key(unit)}.o", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or not _is_private(status):
+        os.close(file)
+        return None
     with open(file, "rb") as stream:
-        contents = stream.read() if _is_private(os.fstat(file)) else b""
+        contents = stream.read()
     code = contents[DIGEST_BYTES:]
     if hashlib.sha256(code).digest() != contents[:DIGEST_BYTES]:
         return None

@@ -13,11 +13,13 @@ import sys
 
 from .. import wire
 from . import intrinsics as do
-from .intrinsics import likely, load32, load64, read64, store32, store64
+from .intrinsics import likely, load32, load64, read64, store32, store64, store64_release
 from .lanes import (
+    BLOCK,
     CONTEXT,
     MONOTONIC,
     SLOT,
+    SLOT_BYTES,
     UNKNOWN_WRITER,
     WRITER,
     WRITER_BITS_MASK,
@@ -48,7 +50,6 @@ Py_DecRef = do.external("Py_DecRef", 1)
 PyObject_GetBuffer = do.external("PyObject_GetBuffer", 3, result_bits=32)
 PyBuffer_Release = do.external("PyBuffer_Release", 1)
 PyErr_Format = do.external("PyErr_Format", 4, variadic=True)
-PyErr_Clear = do.external("PyErr_Clear", 0)
 PyLong_FromLong = do.external("PyLong_FromLong", 1)
 PyObject_CallOneArg = do.external("PyObject_CallOneArg", 2)
 too_long = do.text("a blob of %zd bytes: this channel takes at most %zd (the page size decides, up to 65535)")
@@ -65,7 +66,10 @@ def boolean(value: bool) -> int:
 
 @apart
 def introduce(context: int) -> int:
-    """Register this thread, and let Python put names into its entry; a failure there is nobody's business."""
+    """Register this thread, and let Python put names into its entry.
+
+    0 with an exception set: the user pressed Ctrl-C in the middle of it.
+    """
     do.cold()
     me = register(context)
     naming = load64(context + CONTEXT.naming)
@@ -75,10 +79,9 @@ def introduce(context: int) -> int:
         result = PyObject_CallOneArg(naming, argument) if argument != 0 else 0
         if argument != 0:
             Py_DecRef(argument)
-        if result != 0:
-            Py_DecRef(result)
-        else:
-            PyErr_Clear()
+        if result == 0:
+            return 0
+        Py_DecRef(result)
     return me
 
 
@@ -96,6 +99,8 @@ def emit(context: int, identifier: int, data: int, size: int) -> int:
     me = registered(context)
     if not likely(me != 0):
         me = introduce(context)
+        if me == 0:
+            return 0
     return boolean(record(context, me, identifier, data, size))
 
 
@@ -120,11 +125,13 @@ def attach_first(channel: int, identifier: int, data: int, size: int) -> int:
         return boolean(False)
     result = PyObject_CallOneArg(pending, channel)
     if result == 0:
-        PyErr_Clear()
-        return boolean(False)
+        return 0
     Py_DecRef(result)
     context = context_of(channel)
-    if load64(context + CONTEXT.limit) < size or load32(load64(context + CONTEXT.recording)) == 0:
+    limit = load64(context + CONTEXT.limit)
+    if size > limit:
+        return refuse(size, limit)
+    if load32(load64(context + CONTEXT.recording)) == 0:
         return boolean(False)
     return emit(context, identifier, data, size)
 
@@ -160,13 +167,16 @@ def channel_event(channel: int, blob: int) -> int:
     return emit_buffer(channel, ID_BLOB, blob)
 
 
-def thread_ended(slot: int) -> int:
-    """Destructor of the pthread key: the thread that this slot was for has ended; its writer number may be freed."""
-    entry = load64(slot + SLOT.entry)
-    store64(slot + SLOT.owner, 0)
-    store64(slot + SLOT.entry, 0)
-    if entry != 0:
-        store32(entry + WRITER.ended, 1)
+def thread_ended(block: int) -> int:
+    """Destructor of the pthread key: the thread whose block this is has ended; its writer numbers may be freed."""
+    for at in range(SLOT_BYTES, load64(block + BLOCK.end), SLOT_BYTES):
+        entry = load64(block + at + SLOT.entry)
+        store64(block + at + SLOT.owner, 0)
+        store64(block + at + SLOT.entry, 0)
+        if entry != 0:
+            store32(entry + WRITER.ended, 1)
+    store64(block + BLOCK.end, 0)
+    store64_release(block + BLOCK.tid, 0)  # matched by the acquire of the CAS in `block_of`
     return 0
 
 

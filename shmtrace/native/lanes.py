@@ -49,7 +49,9 @@ from .intrinsics import (
 CONTEXT, CONTROL, CPU, LANE = (
     frozen(layout.CONTEXT), frozen(layout.CONTROL), frozen(layout.CPU), frozen(layout.LANE),
 )  # fmt: skip
-PAGE, SLOT, WRITER = frozen(layout.PAGE), frozen(layout.SLOT), frozen(layout.WRITER)
+PAGE, WRITER = frozen(layout.PAGE), frozen(layout.WRITER)
+BLOCK, SLOT = frozen(layout.BLOCK), frozen(layout.SLOT)
+BLOCKS, BLOCK_BYTES = layout.BLOCKS, layout.BLOCK_BYTES
 RECORD = frozen(wire.RECORD)
 RECORD_BYTES, RECORD_ALIGNMENT = wire.RECORD_BYTES, wire.RECORD_ALIGNMENT
 LINE_BYTES, LANE_BYTES, PAGE_BYTES, SLOT_BYTES, WRITER_BYTES = (
@@ -178,10 +180,25 @@ def read_name(path: int, target: int) -> None:
 
 
 @apart
+def block_of(context: int, tid: int) -> int:
+    """This thread's block: the one it has (which after a fork may be another thread's), or a free one; 0: none."""
+    key = read64(context + CONTEXT.key)
+    block = pthread_getspecific(key)
+    if block != 0 and load64(block + BLOCK.tid) == tid:
+        return block
+    for i in range(BLOCKS):
+        block = read64(context + CONTEXT.blocks) + (tid + i) % BLOCKS * BLOCK_BYTES
+        if load64(block + BLOCK.tid) == 0 and do.swap_acquire(block + BLOCK.tid, 0, tid):
+            return block if pthread_setspecific(key, block) == 0 else 0
+    return 0
+
+
+@apart
 def register(context: int) -> int:
     """Claim an entry of the writer table for this thread, and keep in its slot what it stores into a lane's owner.
 
-    A table that is full gives the unknown writer: the events are recorded all the same.
+    A table that is full gives the unknown writer: the events are recorded all the same.  So does a process with more
+    threads than blocks.
     """
     do.cold()
     pid = getpid()
@@ -191,8 +208,9 @@ def register(context: int) -> int:
     count = read64(context + CONTEXT.writers_count)
     writers = read64(context + CONTEXT.writers)
     tid = gettid()
+    block = block_of(context, tid)
     number, entry = 0, 0
-    for i in range(count - 1):
+    for i in range(count - 1 if block != 0 else 0):
         candidate = 1 + (tid + i) % (count - 1)
         # acquire: what the collector cleared when it freed the entry comes before what is written into it now
         word = writers + candidate * WRITER_BYTES + WRITER.identity
@@ -209,18 +227,19 @@ def register(context: int) -> int:
         | ((judged & OWNER_PID_MASK) << OWNER_PID_SHIFT)
         | (number if number != 0 else UNKNOWN_WRITER)
     )
-    slot = read64(context + CONTEXT.slots) + number * SLOT_BYTES
-    store64(slot + SLOT.entry, entry)
-    store64(slot + SLOT.owner, me)
-    pthread_setspecific(read64(context + CONTEXT.key), slot)
+    if block != 0:
+        slot = read64(context + CONTEXT.slot)
+        store64(block + slot + SLOT.entry, entry)
+        store64(block + slot + SLOT.owner, me)
+        store64(block + BLOCK.end, max(load64(block + BLOCK.end), slot + SLOT_BYTES))
     return me
 
 
 @inlined
 def registered(context: int) -> int:
     """What this thread stores into a lane's owner, 0 if it has not registered (or is a fork of one that has)."""
-    slot = pthread_getspecific(read64(context + CONTEXT.key))
-    return load64(slot + SLOT.owner) if likely(slot != 0) else 0
+    block = pthread_getspecific(read64(context + CONTEXT.key))
+    return load64(block + read64(context + CONTEXT.slot) + SLOT.owner) if likely(block != 0) else 0
 
 
 # -- lanes and pages

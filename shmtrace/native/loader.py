@@ -12,7 +12,7 @@ import mmap
 import struct
 
 SYMBOLS = frozenset((
-    "PyBuffer_Release", "PyBytes_Type", "PyErr_Clear", "PyErr_Format", "PyExc_ValueError", "PyLong_FromLong",
+    "PyBuffer_Release", "PyBytes_Type", "PyErr_Format", "PyExc_ValueError", "PyLong_FromLong",
     "PyObject_CallOneArg", "PyObject_GetBuffer", "Py_DecRef", "Py_IncRef", "_Py_FalseStruct", "_Py_TrueStruct",
     "__errno_location", "clock_gettime", "close", "getpid", "gettid", "memcpy", "memset", "open", "pthread_getspecific",
     "pthread_setspecific", "read", "sched_getcpu", "sem_getvalue", "sem_post", "sem_trywait", "writev",
@@ -22,6 +22,7 @@ ALLOC = 2  # section flag
 UNDEFINED = 0
 ABSOLUTE_64 = 1  # R_X86_64_64
 MACHINE_X86_64 = 62
+MAP_NORESERVE = 0x4000  # not in Python's mmap everywhere
 READ, WRITE, EXECUTE = mmap.PROT_READ, mmap.PROT_WRITE, mmap.PROT_EXEC
 
 
@@ -43,7 +44,7 @@ def map_memory(size: int, file: int = -1, protection: int = READ | WRITE) -> int
 
     Python's own mmap object would unmap the memory when it is collected, at exit under the feet of daemon threads.
     """
-    flags = mmap.MAP_SHARED if file >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    flags = mmap.MAP_SHARED if file >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
     address: int = libc.mmap(None, size, protection, flags, file, 0)
     if address == MAP_FAILED:
         number = ctypes.get_errno()
@@ -93,9 +94,21 @@ def _load(code: bytes) -> dict[str, int]:
         section.address, end = end, end + section.size
     size = -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
     base = map_memory(size)
-    for section in placed:
-        section.address += base
-        ctypes.memmove(section.address, section.data(code), section.size)
+    try:
+        for section in placed:
+            section.address += base
+            ctypes.memmove(section.address, section.data(code), section.size)
+        functions = _link(code, sections, placed)
+        if libc.mprotect(base, size, READ | EXECUTE) != 0:
+            raise OSError(ctypes.get_errno(), "code cannot be made executable")  # noqa: TRY301
+    except BaseException:
+        libc.munmap(base, size)
+        raise
+    return functions
+
+
+def _link(code: bytes, sections: list[_Section], placed: list[_Section]) -> dict[str, int]:
+    """Fill in the addresses; those of the functions, by name."""
     functions: dict[str, int] = {}
     for section in sections:
         if section.kind == SYMTAB:
@@ -103,10 +116,6 @@ def _load(code: bytes) -> dict[str, int]:
             for relocations in sections:
                 if relocations.kind == RELA and sections[relocations.info] in placed:
                     _relocate(code, relocations, sections[relocations.info], addresses)
-    if libc.mprotect(base, size, READ | EXECUTE) != 0:
-        number = ctypes.get_errno()
-        libc.munmap(base, size)
-        raise OSError(number, "code cannot be made executable")
     return functions
 
 

@@ -23,6 +23,7 @@ import termios
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from .. import notes
 from ..errors import ChannelError, ChannelForeign, RecorderRunning
 from ..layout import CONTROL
 from .stream import Parser
@@ -104,7 +105,7 @@ class FifoSource:
         self._segment = segment
         self._once = once
         self._stopping = stopping
-        self._say = say or _say
+        self._say = say or notes.say
         self._parser = Parser()
         self._goodbyes = segment.u32(CONTROL.goodbyes)
         self._descriptor = _open(segment)
@@ -187,10 +188,6 @@ class FifoSource:
             return os.read(self._descriptor, count)
         except BlockingIOError:
             return None
-
-
-def _say(line: str) -> None:
-    print(f"shmtrace: {line}", file=sys.stderr, flush=True)
 
 
 def _unread(descriptor: int) -> int:
