@@ -30,16 +30,14 @@ def steps_of_the_code() -> dict[str, str]:
 
 def steps_of_the_model() -> set[tuple[str, str]]:
     """Number and name of each step that a comment of the models names as its transition."""
-    comments = [
-        comment
-        for path in MODEL.glob("*.pml")
-        for comment in re.findall(r"/\* ((?:[A-Z][0-9]+a? [a-z ]+[:,.*].*?)) ?\*/", path.read_text())
-    ]
-    return {
-        (number, name.strip())
-        for comment in comments
-        for number, name in re.findall(r"\b([A-Z][0-9]+a?) ([a-z][a-z ]*?) ?(?=[:,.]|$)", comment)
-    }
+    found = set()
+    for path in MODEL.glob("*.pml"):
+        for comment in re.findall(r"/\* (.*?) ?\*/", path.read_text()):
+            for part in comment.split(", "):
+                named = re.match(r"([A-Z][0-9]+a?) ([a-z]+(?: [a-z]+)*)(?=[:,.]|$)", part)
+                if named:
+                    found.add((named[1], named[2]))
+    return found
 
 
 def test_transitions_are_named_as_the_steps_of_the_code() -> None:
