@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "tools/model"
-STEP = r"([A-Z])([0-9]+)(?:-([0-9]+))?(a?) "
+STEP = re.compile(r"^ {4}(?=.{5}[a-z])([A-Z])([0-9]+)(?:-([0-9]+))?(a?) +(.{11})", re.MULTILINE)
 
 
 def steps_of_the_code() -> dict[str, str]:
@@ -22,9 +22,9 @@ def steps_of_the_code() -> dict[str, str]:
     found = {}
     for module in ("lanes", "collect"):
         head = (ROOT / f"shmtrace/native/{module}.py").read_text().split('"""')[1]
-        for letter, first, last, more, name in re.findall(rf"^    {STEP} *(\w+(?: \w+)*)  ", head, re.MULTILINE):
+        for letter, first, last, more, name in STEP.findall(head):
             for number in range(int(first), int(last or first) + 1):
-                found[f"{letter}{number}{more}"] = name
+                found[f"{letter}{number}{more}"] = name.strip()
     return found
 
 

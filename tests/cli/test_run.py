@@ -135,8 +135,8 @@ def test_ctrl_c_is_the_programs_business(tmp_path: Path, program: Callable[[str]
         EMIT
         + """
 import time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     shmtrace.attach().event(b"interrupted")
