@@ -106,7 +106,8 @@ OWNER_PID_MASK = (1 << OWNER_PID_BITS) - 1
 OWNER_START_MASK = (1 << OWNER_START_BITS) - 1
 UNKNOWN_WRITER = 0xFFFF
 
-IDENTITY_PID_BITS, IDENTITY_START_BITS = 22, 42
+IDENTITY_PID_BITS, IDENTITY_START_BITS = 22, 41
+IDENTITY_ENDED = 1 << (IDENTITY_PID_BITS + IDENTITY_START_BITS)
 
 
 class CONTROL:
@@ -173,7 +174,6 @@ class LANE:
     progress: U64 = 64
     note: U64 = 72
     discarded_before: U64 = 80  # missed until recording was enabled for this reader
-    sent_stamp: U64 = 88  # the last stamp sent, for packets that hold no record
     totals: Totals2 = 128
 
 
@@ -185,15 +185,15 @@ class TOTALS:
     unread: U64 = 16  # lost: the reader left before it read them
     damaged: U64 = 24  # lost: the segment held nonsense
     discarded: U64 = 32  # told in the last packet
+    stamp: U64 = 40  # the last one sent
 
 
 class WRITER:
-    """An entry of the writer table, claimed by one CAS of `identity` from 0."""
+    """An entry of the writer table, claimed by one CAS of `identity` from 0, and freed by one store."""
 
-    identity: U64 = 0  # start ticks 42 | pid 22
+    identity: U64 = 0  # ended 1: the thread said goodbye | start ticks 41 | pid 22
     thread_start: U64 = 8  # ticks
     tid: U32 = 16
-    ended: U32 = 20  # the thread said goodbye
     process: Name48 = 32  # names: UTF-8, ended by NUL
     thread: Name48 = 80
 
@@ -283,7 +283,7 @@ class COLLECTOR:
     headers_bytes: U64 = 40
     announced: U64 = 48  # a bit for each (lane, writer)
     announced_stride: U64 = 56  # bytes a lane
-    begun: U64 = 64  # a byte for each lane: this reader has had a packet of it
+    begun: U64 = 64  # a byte for each lane: this reader has had a packet of it (BEGUN), or of a predecessor (RESUMED)
     settled: U64 = 72  # a byte for each lane: taken once since recording went off
     owners: U64 = 80  # a word for each lane: its owner at the last look
     ring: U64 = 88  # address of RING_MAX entries of RING: what was written last
@@ -341,6 +341,8 @@ SEND_BYTES = 72
 RING_BYTES = 24
 IOVEC_BYTES = 16
 SENDS_MAX = 256
+NO_RECORDS = 1  # in a note, with NO_PAGE: the packet of this number carries none
+BEGUN, RESUMED = 1, 2
 # What the collector's jitted half answers: all is sent; the FIFO is full; metadata is due; there is more; or -errno.
 PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = range(4)
 RING_MAX = 16_384  # packets in a pipe of 1 MiB: the shortest has 80 bytes
@@ -454,7 +456,7 @@ def _check() -> None:
         assert end <= size, f"{table.__name__} is longer than {size} bytes"
     assert SEQUENCE_BITS + PAGE_BITS + COMMITTED_BITS == 64
     assert OWNER_WRITER_BITS + OWNER_PID_BITS + OWNER_START_BITS == 64
-    assert IDENTITY_PID_BITS + IDENTITY_START_BITS == 64
+    assert IDENTITY_ENDED == 1 << 63, "in jitted code the sign"
     assert MAX_PAGE_SIZE < 1 << COMMITTED_BITS, "committed bytes must be able to say: full"
     assert 2 * MAX_PAGES < 1 << (SEQUENCE_BITS - 1), "sequences are compared modulo"
     assert LANE.progress == LINE_BYTES > LANE.taken, "producers and collector write different cache lines"

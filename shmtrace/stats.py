@@ -66,7 +66,8 @@ def segment_writers(mapped: Segment) -> list[dict[str, Any]]:
                 field: mapped.text(at + offset, layout.width_of(WRITER, field)).decode(errors="replace")
                 for field, offset in (("process", WRITER.process), ("thread", WRITER.thread))
             }
-            pid, start = identity & pid_mask, identity >> layout.IDENTITY_PID_BITS
+            process = identity & ~layout.IDENTITY_ENDED
+            pid, start = process & pid_mask, process >> layout.IDENTITY_PID_BITS
             found.append(
                 {"number": number, "pid": pid, "tid": mapped.u32(at + WRITER.tid), **names,
                  "alive": not is_dead(pid, start)}

@@ -42,7 +42,7 @@ def segment(channel_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Segm
         (layout.CPU, {"missed_no_lane": 0, "missed_bad_arguments": 8}),
         (layout.LANE, {"owner": 0, "position": 8, "last_stamp": 16, "first": 24, "missed_no_page": 32,
                        "progress": 64, "note": 72, "totals": 128}),
-        (layout.WRITER, {"identity": 0, "thread_start": 8, "tid": 16, "ended": 20, "process": 32, "thread": 80}),
+        (layout.WRITER, {"identity": 0, "thread_start": 8, "tid": 16, "process": 32, "thread": 80}),
         (layout.PAGE, {"owner": 0, "next": 8, "length": 12}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

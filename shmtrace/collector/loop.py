@@ -114,6 +114,9 @@ class Collector:
         try:
             self._state.sweep()
             resumed = segment.u32(CONTROL.recording) != 0  # a predecessor was killed
+            if not resumed:  # or killed while it emptied the lanes
+                self._switch_off(SETTLE_S)
+                self._empty()
             while not self._ending:
                 try:
                     self._end = open_for_reader(segment.fifo) if resumed else self._wait_for_reader()
@@ -292,12 +295,12 @@ class Collector:
             identity = segment.u64(at + WRITER.identity)
             if identity == 0:
                 continue
-            if identity not in alive:
-                pid = identity & (1 << layout.IDENTITY_PID_BITS) - 1
-                alive[identity] = self._blind or not is_dead(pid, identity >> layout.IDENTITY_PID_BITS)
-            if segment.u32(at + WRITER.ended) or not alive[identity]:
-                self._state.doom(number)
-                self._doomed = True
+            ended, process = identity & layout.IDENTITY_ENDED, identity & ~layout.IDENTITY_ENDED
+            if process not in alive:
+                pid = process & (1 << layout.IDENTITY_PID_BITS) - 1
+                alive[process] = self._blind or not is_dead(pid, process >> layout.IDENTITY_PID_BITS)
+            if ended or not alive[process]:
+                self._doomed |= self._state.doom(number)
         self._state.mark()
 
     def _tokens(self) -> int:
@@ -345,7 +348,7 @@ class Collector:
         patience = None if self._segment.u32(CONTROL.removed) == 2 else STALLED_S
         taken, since = -1, time.monotonic()
         rounds = 0
-        while rounds < 2:
+        while rounds < 3:  # a count may need a packet of its own, and that one ahead of it
             self._state.begin_flush()
             if not self._push(end):
                 rounds += not self._state.flushing

@@ -147,8 +147,8 @@ class State:
     def sweep(self) -> int:
         return self._one["sweep"](self._base)
 
-    def doom(self, writer: int) -> None:
-        self._doom(self._base, writer)
+    def doom(self, writer: int) -> bool:
+        return bool(self._doom(self._base, writer))
 
     def mark(self) -> None:
         self._one["mark"](self._base)

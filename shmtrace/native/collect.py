@@ -6,7 +6,8 @@ The steps, each one access to shared memory (the producer's stand at the head of
     C2   first      progress has no page, position has: store progress (packet, lane.first, 0)
     C3   chain      load the old page's length and successor; check them and the successor's owner word
     C3a  resume     the note of a predecessor names this very packet: send exactly up to there
-    C5   note       store note (packet, page, up to): for a packet that does not end its page
+    C5   note       store note (packet, page, up to): for a packet that does not end its page; (packet, none, 1): for
+                    one without records.  It is the lane's last packet in the batch
     C6   send       writev
     C4   totals     store the totals after this packet into the slot that is not valid yet
     C7   progress   store progress (packet + 1, page, up to), or (packet + 1, next, 0): this makes the slot valid
@@ -19,8 +20,8 @@ The steps, each one access to shared memory (the producer's stand at the head of
     R3-4 orphan     every page with owner (lane, position.sequence + 1): store 0, post
     R5   give back  store lane.owner = 0, release
     Q1   sweep      at start: pages whose sequence is older than their lane's oldest: store 0, post
-    W1   doom       writers that are gone are noted, and where each lane is
-    W2   free       every lane has been sent up to there, no owner names the writer: store writer.identity = 0, release
+    W1   doom       writers that are gone, and in no lane's owner word, are noted; then where each lane is
+    W2   free       every lane has been sent up to there: store writer.identity = 0, release
     M1   mend       more pages wait than the semaphore says, twice running: post the difference
     D1   disable    store the switch 0, release
     D2   settle     take every lane once by CAS and give it back: then nothing of the old period can be committed
@@ -96,6 +97,7 @@ SEND_BYTES, RING_BYTES, IOVEC_BYTES, TOTALS_BYTES = (
     layout.SEND_BYTES, layout.RING_BYTES, layout.IOVEC_BYTES, layout.TOTALS_BYTES,
 )  # fmt: skip
 SENDS_MAX, RING_MAX = layout.SENDS_MAX, layout.RING_MAX
+NO_RECORDS, BEGUN, RESUMED = layout.NO_RECORDS, layout.BEGUN, layout.RESUMED
 NAME_BYTES = layout.WIDTHS["Name48"]
 PACKET_BYTES, PACKET_MAGIC, STREAM_ID = wire.PACKET_BYTES, wire.PACKET_MAGIC, wire.STREAM_ID
 WRITER_BODY_BYTES, CLOCK_BODY_BYTES, LOSS_BODY_BYTES = (
@@ -153,6 +155,21 @@ def tag(lane: int, sequence: int) -> int:
 def slot_of(lane: int, packet: int) -> int:
     """The slot of a lane's totals that is valid when progress names this packet."""
     return lane + LANE.totals + (packet & 1) * TOTALS_BYTES
+
+
+@inlined
+def next_totals(lane: int, packet: int) -> int:
+    """C4: the slot of totals that progress will make valid, with what the valid one has; its address."""
+    after = slot_of(lane, packet + 1)
+    do.copy(after, slot_of(lane, packet), TOTALS_BYTES)
+    store64(after + TOTALS.packet, packet + 1)
+    return after
+
+
+@inlined
+def tally(at: int, more: int) -> None:
+    """Add to a number that only the collector writes."""
+    store64(at, load64(at) + more)
 
 
 @apart
@@ -397,7 +414,8 @@ def put_empty(collector: int, number: int, progress: int, packet: int, discarded
     put_iovec(collector, header, PACKET_BYTES)
     store64(collector + COLLECTOR.headers_used, used + PACKET_BYTES)
     put_send(collector, number, progress, packet, PACKET_BYTES, 0, 0, discarded, 0, stamp)
-    store8(read64(collector + COLLECTOR.begun) + number, 1)
+    store8(read64(collector + COLLECTOR.begun) + number, BEGUN)
+    store64_release(lane_number_at(collector, number) + LANE.note, word(packet, NO_PAGE, NO_RECORDS))  # C5
 
 
 # -- a batch
@@ -407,9 +425,9 @@ GATHERED, GATHER_FULL, GATHER_DAMAGED = 0, 1, 2
 
 @inlined
 def has_headers(collector: int, records: int) -> bool:
-    """There is room for the headers of two packets and for `records` bytes of the collector's own records."""
+    """There is room for the header of a packet and for `records` bytes of the collector's own records."""
     used = load64(collector + COLLECTOR.headers_used)
-    return used + 2 * PACKET_BYTES + records <= read64(collector + COLLECTOR.headers_bytes)
+    return used + PACKET_BYTES + records <= read64(collector + COLLECTOR.headers_bytes)
 
 
 @apart
@@ -429,9 +447,15 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
     packet = packet_in_full(context, lane, progress)
     told = load64(slot_of(lane, packet) + TOTALS.discarded)
     discarded = missed_in(context, number) - load64(lane + LANE.discarded_before)
-    stamp = max(load64(lane + LANE.sent_stamp), load64(read64(context + CONTEXT.control) + CONTROL.clock_cycles))
+    stamp = load64(slot_of(lane, packet) + TOTALS.stamp)
+    stamp = max(stamp, load64(read64(context + CONTEXT.control) + CONTROL.clock_cycles))
     begun = read64(collector + COLLECTOR.begun) + number
     before = load64(collector + COLLECTOR.sends_count)
+    if not has_headers(collector, 0) or before == SENDS_MAX:
+        return GATHER_FULL
+    if load64(lane + LANE.note) == word(packet, NO_PAGE, NO_RECORDS):  # C3a: a predecessor gave this number away
+        put_empty(collector, number, word(packet + 1, page, sent), packet, told, stamp)
+        return GATHERED
     if page == NO_PAGE and current != NO_PAGE:
         page, sent = load16(lane + LANE.first), 0
         if page >= pages or (load64(descriptor_at(context, page) + PAGE.owner) >> SEQUENCE_BITS) != number + 1:
@@ -444,7 +468,7 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
         sealed = page != current
         if not sealed and not flush:
             break
-        if load64(collector + COLLECTOR.sends_count) + 2 > SENDS_MAX:
+        if load64(collector + COLLECTOR.sends_count) == SENDS_MAX:
             return GATHER_FULL
         descriptor = descriptor_at(context, page)
         length, following = committed, NO_PAGE
@@ -474,7 +498,7 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
             return GATHER_FULL
         if do.load8(begun) == 0 and discarded != 0:
             put_empty(collector, number, word(packet + 1, page, sent), packet, 0, stamp)
-            packet += 1
+            return GATHERED
         used = load64(collector + COLLECTOR.headers_used)
         header = read64(collector + COLLECTOR.headers) + used
         records = read64(context + CONTEXT.pages) + page * page_size
@@ -510,24 +534,20 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
             collector, number, following_progress, packet, size, load64(result + WALK_EVENTS), damaged, discarded,
             page + 1 if whole else 0, last,
         )  # fmt: skip
-        store8(begun, 1)
-        stamp, told = last, discarded
+        if do.load8(begun) == 0:
+            store8(begun, BEGUN)
+        stamp = last
         if not whole:
             store64_release(lane + LANE.note, word(packet, page, up_to))  # C5
+            return GATHERED
         packet += 1
-        if whole:
-            page, sent = following, 0
-        else:
-            sent = up_to
-        if why == WALK_CLASS:
-            break
-    if flush and discarded != told and load64(collector + COLLECTOR.sends_count) == before:
-        if load64(collector + COLLECTOR.sends_count) + 2 > SENDS_MAX or not has_headers(collector, 0):
-            return GATHER_FULL
-        if do.load8(begun) == 0:
-            put_empty(collector, number, word(packet + 1, page, sent), packet, 0, stamp)
-            packet += 1
-        put_empty(collector, number, word(packet + 1, page, sent), packet, discarded, stamp)
+        page, sent = following, 0
+    # A count without a page.  To a predecessor's reader it is told once more: the packet that told it may have been a
+    # copy, which the reader dropped.
+    owed = discarded != told or (discarded != 0 and do.load8(begun) == RESUMED)
+    if flush and owed and load64(collector + COLLECTOR.sends_count) == before:
+        count = discarded if do.load8(begun) != 0 else 0
+        put_empty(collector, number, word(packet + 1, page, sent), packet, count, stamp)
     return GATHERED
 
 
@@ -545,6 +565,7 @@ def gather(collector: int, flush: bool) -> int:
     count = lanes - start if flush else lanes
     for i in range(count):
         number = (start + i) % lanes
+        before = load64(collector + COLLECTOR.sends_count)
         found = gather_lane(collector, number, flush)
         if found == GATHER_FULL:
             if not flush:
@@ -552,8 +573,8 @@ def gather(collector: int, flush: bool) -> int:
             else:  # a lane that fills a batch alone is being sent anyway, and must not hold up the pass
                 store64(collector + COLLECTOR.flush_lane, number + (i == 0))
             return load64(collector + COLLECTOR.sends_count)
-        if found == GATHER_DAMAGED:
-            repair(collector, number)
+        if found == GATHER_DAMAGED and load64(collector + COLLECTOR.sends_count) == before:
+            repair(collector, number)  # else what is good of it is sent first
     if flush:
         store64(collector + COLLECTOR.flush_lane, lanes)
     return load64(collector + COLLECTOR.sends_count)
@@ -569,17 +590,14 @@ def finish(collector: int, unread: bool) -> None:
     lane = lane_number_at(collector, number)
     size = load64(send + SEND.bytes)
     if size != 0:
-        before, after = slot_of(lane, packet), slot_of(lane, packet + 1)
-        delivered, lost = (0, events) if unread else (events, 0)
-        store64(after + TOTALS.packet, packet + 1)  # C4
-        store64(after + TOTALS.delivered, load64(before + TOTALS.delivered) + delivered)
-        store64(after + TOTALS.unread, load64(before + TOTALS.unread) + lost)
-        store64(after + TOTALS.damaged, load64(before + TOTALS.damaged) + load64(send + SEND.damaged))
-        store64(after + TOTALS.discarded, load64(send + SEND.discarded))
-        store64(lane + LANE.sent_stamp, load64(send + SEND.stamp))
+        totals = next_totals(lane, packet)  # C4
+        tally(totals + (TOTALS.unread if unread else TOTALS.delivered), events)
+        tally(totals + TOTALS.damaged, load64(send + SEND.damaged))
+        store64(totals + TOTALS.discarded, load64(send + SEND.discarded))
+        store64(totals + TOTALS.stamp, load64(send + SEND.stamp))
         if not unread:
             remember(collector, size, number + 1, events)
-            store64(collector + COLLECTOR.wrote_packets, load64(collector + COLLECTOR.wrote_packets) + 1)
+            tally(collector + COLLECTOR.wrote_packets, 1)
     # C7, release: whoever sees that the packet is behind us sees its totals (the next collector, statistics)
     store64_release(lane + LANE.progress, load64(send + SEND.progress))
     page = load64(send + SEND.recycle)
@@ -616,7 +634,7 @@ def write_batch(collector: int, file: int) -> int:
             if error == EINTR:
                 continue
             return PUMP_FULL if error == EAGAIN else -error
-        store64(collector + COLLECTOR.wrote_bytes, load64(collector + COLLECTOR.wrote_bytes) + wrote)
+        tally(collector + COLLECTOR.wrote_bytes, wrote)
         left = wrote
         while left > 0:  # the iovecs go on where the kernel stopped
             size = load64(iovec + 8)
@@ -703,12 +721,9 @@ def depart(collector: int, unread: int) -> int:
             lane = lane_number_at(collector, number)
             progress = load64(lane + LANE.progress)
             packet = packet_in_full(context, lane, progress)
-            before, after = slot_of(lane, packet), slot_of(lane, packet + 1)
-            store64(after + TOTALS.packet, packet + 1)
-            store64(after + TOTALS.delivered, load64(before + TOTALS.delivered) - events)
-            store64(after + TOTALS.unread, load64(before + TOTALS.unread) + events)
-            store64(after + TOTALS.damaged, load64(before + TOTALS.damaged))
-            store64(after + TOTALS.discarded, load64(before + TOTALS.discarded))
+            totals = next_totals(lane, packet)
+            tally(totals + TOTALS.delivered, -events)
+            tally(totals + TOTALS.unread, events)
             store64_release(
                 lane + LANE.progress, word(packet + 1, (progress >> PAGE_SHIFT) & PAGE_MASK, progress & COMMITTED_MASK)
             )
@@ -727,7 +742,7 @@ def enable(collector: int, resumed: int) -> int:
     stride = read64(collector + COLLECTOR.announced_stride)
     for number in range(lanes):
         lane = lane_number_at(collector, number)
-        store8(read64(collector + COLLECTOR.begun) + number, resumed)
+        store8(read64(collector + COLLECTOR.begun) + number, RESUMED if resumed != 0 else 0)
         store8(read64(collector + COLLECTOR.settled) + number, 0)
         if resumed == 0:
             store64(lane + LANE.discarded_before, missed_in(context, number))
@@ -815,12 +830,7 @@ def repair(collector: int, number: int) -> None:
     do.add64(read64(context + CONTEXT.control) + CONTROL.damaged, 1)
     progress = load64(lane + LANE.progress)
     packet = packet_in_full(context, lane, progress)
-    before, after = slot_of(lane, packet), slot_of(lane, packet + 1)
-    store64(after + TOTALS.packet, packet + 1)
-    store64(after + TOTALS.delivered, load64(before + TOTALS.delivered))
-    store64(after + TOTALS.unread, load64(before + TOTALS.unread))
-    store64(after + TOTALS.damaged, load64(before + TOTALS.damaged) + 1)
-    store64(after + TOTALS.discarded, load64(before + TOTALS.discarded))
+    tally(next_totals(lane, packet) + TOTALS.damaged, 1)
     sequence = (load64(lane + LANE.position) >> SEQUENCE_SHIFT) + 1
     store64_release(lane + LANE.position, word(sequence, NO_PAGE, 0))
     store64_release(lane + LANE.progress, word(packet + 1, NO_PAGE, 0))
@@ -918,9 +928,16 @@ def tokens_missing(collector: int) -> int:
 
 
 def doom(collector: int, number: int) -> int:
-    """W1: the writer of this number is gone, and has written all that it ever will."""
+    """W1: the writer of this number is gone.  Not yet if a lane's owner names it: a reservation, or a dead owner.
+
+    Looked at before the mark: what is committed later than the mark is by nobody that is doomed.
+    """
+    context = read64(collector + COLLECTOR.context)
+    for lane in range(read64(context + CONTEXT.lanes_count)):
+        if load64_acquire(lane_number_at(collector, lane) + LANE.owner) & WRITER_BITS_MASK == number:
+            return 0
     store8(read64(collector + COLLECTOR.doomed) + number, 1)
-    return 0
+    return 1
 
 
 def mark(collector: int) -> int:
@@ -969,17 +986,11 @@ def free_doomed(collector: int) -> int:
         if do.load8(doomed) == 0:
             continue
         store8(doomed, 0)
-        held = False
-        for number in range(lanes):
-            held = held or (load64(lane_number_at(collector, number) + LANE.owner) & WRITER_BITS_MASK) == writer
-        if held:  # by a reservation, or by a dead owner whose lane is not given back yet
-            continue
         for number in range(lanes):
             stride = read64(collector + COLLECTOR.announced_stride)
             at = read64(collector + COLLECTOR.announced) + number * stride + (writer >> 3)
             store8(at, do.load8(at) & ~(1 << (writer & 7)))
         entry = read64(context + CONTEXT.writers) + writer * WRITER_BYTES
-        store32(entry + WRITER.ended, 0)  # the next one's goodbye is not this one's
         store64_release(entry + WRITER.identity, 0)  # matched by the acquire of the CAS in `register`
         freed += 1
     return freed

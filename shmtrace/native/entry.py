@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sys
 
-from .. import wire
+from .. import layout, wire
 from . import intrinsics as do
-from .intrinsics import likely, load32, load64, read64, store32, store64, store64_release
+from .intrinsics import likely, load32, load64, read64, store64, store64_release
 from .lanes import (
     BLOCK,
     CONTEXT,
@@ -39,6 +39,7 @@ BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE = 80, 0, 16  # struct Py_buffer: buf, obj
 CLOCK_TRIES, REALTIME = 8, 0
 IMMORTAL = sys.version_info >= (3, 12)  # True and False are not counted
 ID_BLOB = wire.ID_BLOB
+IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
 
 py_buffer = do.scratch(BUFFER_BYTES)
 bytes_type = do.address_of("PyBytes_Type")
@@ -174,7 +175,8 @@ def thread_ended(block: int) -> int:
         store64(block + at + SLOT.owner, 0)
         store64(block + at + SLOT.entry, 0)
         if entry != 0:
-            store32(entry + WRITER.ended, 1)
+            # release: what this thread committed last is there before it is gone; matched by the acquire of W1
+            store64_release(entry + WRITER.identity, load64(entry + WRITER.identity) | IDENTITY_ENDED)
     store64(block + BLOCK.end, 0)
     store64_release(block + BLOCK.tid, 0)  # matched by the acquire of the CAS in `block_of`
     return 0
