@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from shmtrace import __version__
-from shmtrace.errors import ShmtraceError
+from shmtrace.errors import InvalidGeometry, InvalidName, ShmtraceError
 
 __all__ = ["main"]
 
@@ -47,6 +47,8 @@ class _Commands(click.Group):
             return 0
         except KeyboardInterrupt:
             return 130
+        except (InvalidGeometry, InvalidName) as error:
+            return _complain(str(error), 2)  # wrong usage
         except ShmtraceError as error:
             return _complain(str(error), 1)
         except OSError as error:

@@ -64,7 +64,7 @@ def test_a_channel_that_is_not_there_is_one_line_and_exit_status_1(arguments: li
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".x", "-x", "ä", "x" * 65])
 def test_a_name_that_is_none_is_one_line(name: str) -> None:
     result = commands.run("create", "--", name)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.count("\n") == 1
 
 
