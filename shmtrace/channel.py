@@ -15,7 +15,7 @@ from .clock import choose_clock, read_clocks
 from .context import make_context, segment_context
 from .errors import ChannelBusy, ChannelError, ChannelNotFound, ChannelRemoved, InvalidGeometry, ShmtraceError
 from .layout import CONTROL, WRITER, Geometry
-from .native import functions
+from .native import functions, is_ready
 from .native.builtin import METH_O, make_builtin
 from .native.loader import libc, map_memory
 from .notes import say
@@ -174,6 +174,14 @@ def _attachment(name: str) -> _Attachment:
         return attachment
 
 
+def _event_off(blob: bytes | bytearray | memoryview, /) -> bool:
+    """`event` of a channel that is off for good, where no object code is at hand: the same errors, and False."""
+    size = memoryview(blob).nbytes
+    if size > LONGEST_BLOB:
+        raise ValueError(f"a blob of {size} bytes: a channel takes at most {LONGEST_BLOB}")
+    return False
+
+
 class _Handle:
     """The first slot of a channel is the context: jitted code reads it at a fixed offset."""
 
@@ -198,6 +206,9 @@ class Channel(_Handle):
     def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
         self.fifo = attachment.segment.fifo if attachment else Path(os.devnull)
         self._use(attachment, name, pending)
+        if attachment is None and not pending and not is_ready("producer"):
+            self.event = _event_off  # a program that is not traced does not pay for a compiler
+            return
         self.event = make_builtin(functions("producer")["channel_event"], self, "event", METH_O, EVENT_DOC)
 
     def _use(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:

@@ -787,6 +787,24 @@ def test_without_the_variable_attach_gives_a_disabled_channel() -> None:
     assert pickle.loads(pickle.dumps(channel)).event(b"x") is False
 
 
+def test_a_program_that_is_not_traced_compiles_nothing(tmp_path: Path) -> None:
+    result = python(
+        """
+        import shmtrace, sys
+        channel = shmtrace.attach()
+        print(channel.event(b"x"), "numba" in sys.modules, "numpy" in sys.modules)
+        for blob in ("text", bytes(65536)):
+            try:
+                channel.event(blob)
+            except (TypeError, ValueError) as error:
+                print(type(error).__name__)
+        """,
+        SHMTRACE_CACHE=str(tmp_path / "cold"),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["False", "False", "False", "TypeError", "ValueError"]
+
+
 def test_attach_opens_the_channel_that_the_variable_names(
     channel: shmtrace.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,9 +25,16 @@ _loaded: dict[str, dict[str, int]] = {}
 
 def functions(unit: str) -> dict[str, int]:
     """Addresses of a unit's functions, by name, in this process."""
-    if unit not in _loaded:
-        _loaded[unit] = _from_cache(unit) or _compile(unit)
+    if not is_ready(unit):
+        _loaded[unit] = _compile(unit)
     return _loaded[unit]
+
+
+def is_ready(unit: str) -> bool:
+    """True if `functions` has the unit without compiling it."""
+    if unit not in _loaded and (found := _from_cache(unit)) is not None:
+        _loaded[unit] = found
+    return unit in _loaded
 
 
 def warmup() -> Path | None:
