@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import sys
 import threading
@@ -14,12 +15,14 @@ from . import layout, segment
 from .clock import choose_clock, read_clocks
 from .context import make_context, segment_context
 from .errors import ChannelBusy, ChannelError, ChannelNotFound, ChannelRemoved, InvalidGeometry, ShmtraceError
-from .layout import CONTROL, WRITER, Geometry
+from .layout import CONTEXT, CONTROL, WRITER, Geometry
 from .native import functions, is_ready
 from .native.builtin import METH_O, make_builtin
 from .native.loader import libc, map_memory
 from .notes import say
 from .process import is_dead, namespaces
+from .rescue import disown, rescue
+from .reservation import Pages, Reservation
 from .segment import open_segment
 from .stats import segment_stats, segment_writers
 
@@ -102,6 +105,8 @@ class _Attachment:
         pid_namespace, time_namespace = namespaces()
         cpu_kind, cpu_word = _cpu_source()
         self._naming = self._name_writer
+        self._rescuing = self._rescue
+        self.pages = Pages(mapped)
         self.context = _context(
             **context,
             blocks=_threads[0].blocks,
@@ -112,7 +117,16 @@ class _Attachment:
             foreign=(pid_namespace, time_namespace)
             != (mapped.u64(CONTROL.pid_namespace), mapped.u64(CONTROL.time_namespace)),
             naming=id(self._naming),
+            rescue=id(self._rescuing),
         )
+        disown(self.context)
+        if not mapped.is_streamed:
+            self._rescue()
+
+    def _rescue(self, _cpu: int = 0) -> None:
+        """Mode overwrite: no lane of this cpu was free, or no number of a writer; perhaps the dead hold some."""
+        with suppress(Exception):  # the channel may have been removed, /proc may be closed to us
+            rescue(self.segment)
 
     def _name_writer(self, number: int) -> None:
         """Put the names that Python knows into the entry of a writer that has just registered: this thread's."""
@@ -234,6 +248,58 @@ class Channel(_Handle):
         """The threads that have written: number, pid, tid, process, thread, and whether the process is alive."""
         return segment_writers(self._attachment.segment) if self._attachment else []
 
+    def reserve(self, size: int) -> Reservation:
+        """Space in a page: `with channel.reserve(size) as view` gives `size` writable bytes.
+
+        They become a record at the end of the block, with the time of that moment; after an exception nothing is
+        recorded, and neither is it when the process is killed in between.  Where nothing is recorded (nobody reads, no
+        room, which is counted) the bytes are there all the same.  The block may last as long as it likes.
+
+        The view ends with the block.  If something still refers to its bytes then, a slice or an array, that is a
+        BufferError, and nothing is recorded.  Raises TypeError for what is no integer and ValueError, naming the limit,
+        for what does not fit in a page.
+        """
+        size = operator.index(size)
+        if self._attachment is None and self._number(CONTEXT.pending):
+            _attach_late(self)
+        limit = self._number(CONTEXT.limit)
+        if not 0 <= size <= limit:
+            raise ValueError(f"a reservation of {size} bytes: this channel takes 0 to {limit} (the page size decides)")
+        pages = self._attachment.pages if self._attachment is not None else None
+        return Reservation(self._context, pages, size, self.event)
+
+    def _number(self, field: int) -> int:
+        return int.from_bytes(self._context[field : field + 8], "little")
+
+    def snapshot(self, directory: str | os.PathLike[str]) -> int:
+        """Write what is in the pages now into `directory` as a CTF trace; the number of records.
+
+        Nobody is stopped or held up.  In the mode overwrite these are the newest records of each lane, in the others
+        those that the collector has not sent yet.  Raises ShmtraceError if `directory` is not empty or cannot be
+        written, and ChannelError if this channel is disabled.
+        """
+        from .collector.snapshot import take_snapshot
+
+        if self._attachment is None:
+            raise ChannelError("a channel that is closed or disabled has no pages to take a snapshot of")
+        return take_snapshot(self._attachment.segment, Path(directory)).events
+
+    def snapshot_at(
+        self, directory: str | os.PathLike[str], *, exceptions: bool = False, signal: int | None = None
+    ) -> None:
+        """Take snapshots on occasion, each into a new directory below `directory`, and say so on stderr.
+
+        `exceptions`: at every exception of this process that nobody handles.  `signal`: whenever it gets this signal;
+        to be called in the main thread then.  What the program does at these moments by itself, it does afterwards.
+        """
+        from .triggers import Trigger
+
+        trigger = Trigger(self, directory)
+        if exceptions:
+            trigger.on_exceptions()
+        if signal is not None:
+            trigger.on_signal(signal)
+
     def close(self) -> None:
         """Stop recording from this process through this object.  Never fails; may be called twice."""
         self._use(None, self.name)
@@ -276,8 +342,6 @@ def create_channel(
     segment.check_name(name)
     if mode not in layout.MODES:
         raise InvalidGeometry(f"mode {mode!r}: must be one of {', '.join(layout.MODES)}")
-    if mode != "drop":
-        raise InvalidGeometry(f"mode {mode!r} is not there yet: only 'drop' is")
     if not 1 <= flush_ms <= 60_000:
         raise InvalidGeometry(f"a flush interval of {flush_ms} ms: must be 1 to 60000")
     if not 1 <= block_ms <= 3_600_000:
@@ -291,8 +355,14 @@ def create_channel(
         writers=WRITERS,
         classes_bytes=layout.CLASSES_BYTES,
     )
+    if mode == "overwrite" and pages is None and geometry.pages < geometry.least_pages_in_rings:
+        if page_size is None:  # the same memory in smaller pages
+            geometry.page_size = max(
+                geometry.page_size * geometry.pages // geometry.least_pages_in_rings // 4096 * 4096, 4096
+            )
+        geometry.pages = geometry.least_pages_in_rings
     if pages is None and geometry.check() is None:
-        _shrink(name, geometry)
+        _shrink(name, geometry, geometry.least_pages_in_rings if mode == "overwrite" else layout.MIN_PAGES)
     kind = choose_clock()
     segment.create_segment(
         name, geometry, mode=layout.MODES[mode], flush_ms=flush_ms, block_ms=block_ms,
@@ -301,13 +371,13 @@ def create_channel(
     return open_channel(name)
 
 
-def _shrink(name: str, geometry: Geometry) -> None:
+def _shrink(name: str, geometry: Geometry, least: int) -> None:
     """Take fewer pages than the default when they would fill more than half of the free shared memory, and say so."""
     half = segment.free_memory() // 2
     if geometry.segment_bytes <= half:
         return
     wanted = geometry.pages
-    geometry.pages = min(wanted, max((half - geometry.pages_at) // geometry.page_size, layout.MIN_PAGES))
+    geometry.pages = min(wanted, max((half - geometry.pages_at) // geometry.page_size, least))
     say(
         f"channel {name!r} has {geometry.pages} pages instead of {wanted}: {segment.MEMORY} has {2 * half:,} bytes free"
     )
@@ -426,7 +496,6 @@ def _describe(name: str) -> dict[str, Any]:
     collected = collector != 0 and not is_dead(collector, start)
     session = mapped.u32(CONTROL.session_pid)
     orphaned = session != 0 and is_dead(session, mapped.u64(CONTROL.session_start)) and not collected
-    modes = {number: mode for mode, number in layout.MODES.items()}
     description |= {
         "state": "stale" if orphaned else "recording" if mapped.u32(CONTROL.recording) else "idle",
         "why": f"the program that it was made for (pid {session}) is gone" if orphaned else None,
@@ -434,7 +503,7 @@ def _describe(name: str) -> dict[str, Any]:
         "reader": bool(collected and mapped.u32(CONTROL.reader)),
         "pages": mapped.geometry.pages,
         "page_size": mapped.geometry.page_size,
-        "mode": modes.get(mapped.u32(CONTROL.mode), "unknown"),
+        "mode": layout.MODE_NAMES.get(mapped.u32(CONTROL.mode), "unknown"),
     }
     mapped.unmap()
     return description

@@ -22,8 +22,22 @@ def make_context(**values: int) -> bytes:
     return bytes(payload)
 
 
+def address_of(context: bytes) -> int:
+    """Where the code finds it: the payload of the bytes object, which must be kept."""
+    return id(context) + bytes.__basicsize__ - 1
+
+
 def segment_context(segment: Segment) -> dict[str, int]:
-    """The fields that follow from the segment alone.  Opens its semaphores, which stay open."""
+    """The fields that follow from the segment.  Opens its semaphores, which stay open."""
+    return {
+        **segment_addresses(segment),
+        "waiting": open_semaphore(segment.name, "waiting"),
+        "full": open_semaphore(segment.name, "full"),
+    }
+
+
+def segment_addresses(segment: Segment) -> dict[str, int]:
+    """The fields that follow from the segment alone; without its semaphores, which the mode overwrite does not use."""
     geometry, base = segment.geometry, segment.address
     return {
         "recording": base + CONTROL.recording,
@@ -33,8 +47,6 @@ def segment_context(segment: Segment) -> dict[str, int]:
         "writers": base + geometry.writers_at,
         "descriptors": base + geometry.descriptors_at,
         "pages": base + geometry.pages_at,
-        "waiting": open_semaphore(segment.name, "waiting"),
-        "full": open_semaphore(segment.name, "full"),
         "clock_kind": segment.u32(CONTROL.clock_kind),
         "clock_limit": CLOCK_LIMIT,
         "cpu_slots": geometry.cpus,
@@ -44,4 +56,7 @@ def segment_context(segment: Segment) -> dict[str, int]:
         "page_size": geometry.page_size,
         "pages_count": geometry.pages,
         "limit": geometry.limit,
+        "mode": segment.u32(CONTROL.mode),
+        "block_ns": segment.u32(CONTROL.block_ms) * 1_000_000,
+        "slice_ns": segment.u32(CONTROL.flush_ms) * 1_000_000,
     }

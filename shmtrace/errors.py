@@ -9,6 +9,7 @@ __all__ = [
     "ChannelForeign",
     "ChannelIncompatible",
     "ChannelNotFound",
+    "ChannelNotStreamed",
     "ChannelRemoved",
     "CollectorRunning",
     "InvalidGeometry",
@@ -53,6 +54,10 @@ class ChannelForeign(ChannelError, PermissionError):
 
 class ChannelIncompatible(ChannelError):
     """The channel was made by another version of shmtrace, on another boot, or is damaged."""
+
+
+class ChannelNotStreamed(ChannelError):
+    """The channel is a flight recorder (mode "overwrite"): nothing leaves through a FIFO; take a snapshot."""
 
 
 class TracepointConflict(ShmtraceError, ValueError):

@@ -68,10 +68,11 @@ Path1024 = int
 WIDTHS = {"U16": 2, "U32": 4, "U64": 8, "U128": 16, "Name48": 48, "Totals2": 128, "Path1024": 1024}  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
-VERSION = 1  # of everything in this file and of the record header
+VERSION = 2  # of everything in this file and of the record header
 
 MODE_DROP, MODE_OVERWRITE, MODE_BLOCK = 0, 1, 2
 MODES = {"drop": MODE_DROP, "overwrite": MODE_OVERWRITE, "block": MODE_BLOCK}
+MODE_NAMES = {number: name for name, number in MODES.items()}
 CLOCK_TSC, CLOCK_MONOTONIC = 0, 1
 CPU_RSEQ, CPU_SYSCALL, CPU_FIXED = 0, 1, 2
 
@@ -141,6 +142,9 @@ class CONTROL:
     removed: U32 = 260  # 1: the name is gone; 2: and what is left is to be drained
     # read by producers once a page
     asleep: U32 = 320  # the collector sleeps on the semaphore `full`
+    # looked at by a producer for which there was no room
+    impatient: U32 = 324  # mode block: one has waited in vain, and no page has come since; nobody waits now
+    rescued_ns: U64 = 328  # mode overwrite: when one last looked for lanes of the dead, CLOCK_MONOTONIC
     # the collector's
     collector_pid: U32 = 384
     reader: U32 = 388  # a reader has the FIFO open
@@ -148,6 +152,7 @@ class CONTROL:
     goodbyes: U32 = 400  # collectors that ended in order; a reader sees it change
     period: U32 = 404  # readers' periods begun
     damaged: U64 = 408  # words of the segment found to be nonsense
+    unnumbered: U64 = 416  # threads that found the table of writers full, and write as the unknown one
     classes_count: U32 = 448  # stored last
     classes_used: U32 = 452  # bytes; both under the lock of the class table
     fifo: Path1024 = 1024  # path, UTF-8 as the file system has it, ended by NUL
@@ -158,6 +163,7 @@ class CPU:
 
     missed_no_lane: U64 = 0
     missed_bad_arguments: U64 = 8
+    missed_timeout: U64 = 16
 
 
 class LANE:
@@ -169,8 +175,7 @@ class LANE:
     first: U16 = 24  # the lane's own descriptor: the successor of "no page"
     cursor: U16 = 26  # where to look for a waiting page next: a hint
     missed_no_page: U64 = 32
-    missed_timeout: U64 = 40
-    taken: U64 = 48  # pages ever taken; not 0: the lane was used
+    taken: U64 = 40  # pages ever taken; not 0: the lane was used
     progress: U64 = 64
     note: U64 = 72
     discarded_before: U64 = 80  # missed until recording was enabled for this reader
@@ -186,6 +191,7 @@ class TOTALS:
     damaged: U64 = 24  # lost: the segment held nonsense
     discarded: U64 = 32  # told in the last packet
     stamp: U64 = 40  # the last one sent
+    overwritten: U64 = 48  # mode overwrite, the producers': the slot by the low bit of the position's sequence is valid
 
 
 class WRITER:
@@ -215,7 +221,7 @@ class CLASS:
 class PAGE:
     """A page descriptor."""
 
-    owner: U64 = 0
+    owner: U64 = 0  # mode overwrite: what the page was when it was last left; 0: never used
     next: U16 = 8  # valid, like length, only when the lane's position names a later page
     length: U32 = 12
 
@@ -253,6 +259,10 @@ class CONTEXT:
     naming: U64 = 184  # PyObject *: called with a new writer's number, where there is an interpreter to call
     pending: U64 = 192  # PyObject *: called with the channel at the first event, to attach it; 0: it is attached
     slot: U64 = 200  # where this channel's SLOT lies in a thread's block
+    mode: U64 = 208
+    block_ns: U64 = 216  # mode block: so long does an event wait for a page
+    slice_ns: U64 = 224  # and so long at most without looking whether there is any sense in it
+    rescue: U64 = 232  # PyObject *: called with a cpu none of whose lanes was free, in the mode overwrite
 
 
 class BLOCK:
@@ -308,6 +318,7 @@ class COLLECTOR:
     # counts, of this collector
     wrote_bytes: U64 = 216
     wrote_packets: U64 = 224
+    overwritten: U64 = 232  # snapshot: records of the lane that were overwritten and that the next packet is to tell
 
 
 class SEND:
@@ -332,15 +343,45 @@ class RING:
     events: U64 = 16
 
 
+class PACKING:
+    """A packet that is to be made of a page: what is asked for, and what was found."""
+
+    begin: U64 = 0  # of the records, bytes from the page's beginning
+    up_to: U64 = 8
+    packet: U64 = 16  # its number in full
+    discarded: U64 = 24  # to be told
+    stamp: U64 = 32  # no record may be older
+    end: U64 = 40  # of the records that are good
+    content: U64 = 48  # the same, without the last one's padding
+    first: U64 = 56  # stamps of the first and the last record; first 0: there was none
+    last: U64 = 64
+    events: U64 = 72
+    extra: U64 = 80  # address behind the packet's header and the collector's own records
+    why: U64 = 88  # it ended where it did
+
+
+class COPY:
+    """A page that a snapshot has copied."""
+
+    at: U64 = 0  # address of the copy
+    tag: U64 = 8  # owner word that says which page of the lane it is
+    page: U64 = 16
+    begin: U64 = 24  # of what was not sent yet
+    length: U64 = 32
+
+
 SLOT_BYTES = 16
 BLOCK_BYTES = 65_536  # 4,095 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
-CONTEXT_BYTES = 208
-COLLECTOR_BYTES = 232
+CONTEXT_BYTES = 240
+COLLECTOR_BYTES = 240
 SEND_BYTES = 72
 RING_BYTES = 24
+PACKING_BYTES = 96
+COPY_BYTES = 40
 IOVEC_BYTES = 16
 SENDS_MAX = 256
+RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share
 NO_RECORDS = 1  # in a note, with NO_PAGE: the packet of this number carries none
 BEGUN, RESUMED = 1, 2
 # What the collector's jitted half answers: all is sent; the FIFO is full; metadata is due; there is more; or -errno.
@@ -411,6 +452,21 @@ class Geometry:
         """Bytes of the longest blob: the record's size is 16 bits wide, and a record lies in one page."""
         return min(0xFFFF, self.page_size - 16)
 
+    def ring(self, lane: int) -> range:
+        """The pages of a lane in the mode overwrite, where there is no pool: each cpu slot has an equal share."""
+        share = self.pages // self.cpus
+        cpu, number = divmod(lane, self.lanes_per_cpu)
+        first = share - RING_PAGES * (self.lanes_per_cpu - 1)
+        if number == 0:
+            return range(cpu * share, cpu * share + first)
+        begin = cpu * share + first + RING_PAGES * (number - 1)
+        return range(begin, begin + RING_PAGES)
+
+    @property
+    def least_pages_in_rings(self) -> int:
+        """Pages that a channel in the mode overwrite has at least."""
+        return RING_PAGES * self.lanes
+
     def check(self) -> str | None:
         """What is wrong with these sizes, in words, or None."""
         if self.page_size % PAGE_ALIGNMENT or not MIN_PAGE_SIZE <= self.page_size <= MAX_PAGE_SIZE:
@@ -446,6 +502,7 @@ def _check() -> None:
         (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
         (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (BLOCK, SLOT_BYTES), (SLOT, SLOT_BYTES),
         (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
+        (PACKING, PACKING_BYTES), (COPY, COPY_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
+
+from .layout import (
+    IDENTITY_ENDED,
+    IDENTITY_PID_BITS,
+    OWNER_PID_MASK,
+    OWNER_PID_SHIFT,
+    OWNER_START_MASK,
+    OWNER_START_SHIFT,
+)
 
 
 def start_ticks(pid: int | str = "self", tid: int | None = None) -> int | None:
@@ -21,6 +31,26 @@ def is_dead(pid: int, start: int, start_mask: int = -1) -> bool:
     if pid == 0:
         return False
     try:
+        file = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except OSError:  # no such call, no descriptor left, or the number of a thread
+        return _is_gone(pid, start, start_mask)
+    try:
+        # The descriptor is of one process, whatever becomes of the number: if that ended, poll says so.
+        fields = _stat(pid)
+        if fields is not None and int(fields[19]) & start_mask != start & start_mask:
+            return True
+        poll = select.poll()
+        poll.register(file, select.POLLIN)  # readable once the last thread has ended
+        return bool(poll.poll(0))
+    finally:
+        os.close(file)
+
+
+def _is_gone(pid: int, start: int, start_mask: int) -> bool:
+    """As `is_dead`, where there is no pidfd."""
+    try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
@@ -32,6 +62,33 @@ def is_dead(pid: int, start: int, start_mask: int = -1) -> bool:
     if int(fields[19]) & start_mask != start & start_mask:
         return True
     return _has_ended(fields) and _threads_have_ended(pid)
+
+
+def is_owner_dead(owner: int) -> bool:
+    """True if the process is dead that a lane's owner word names."""
+    pid = owner >> OWNER_PID_SHIFT & OWNER_PID_MASK
+    return is_dead(pid, owner >> OWNER_START_SHIFT, OWNER_START_MASK)
+
+
+def is_writer_gone(identity: int) -> bool:
+    """True if the thread has ended, or its process, that an entry of the writer table stands for."""
+    if identity == 0 or identity & IDENTITY_ENDED:
+        return identity != 0
+    return is_dead(identity & (1 << IDENTITY_PID_BITS) - 1, identity >> IDENTITY_PID_BITS)
+
+
+def has_left(pid: int, device: int, inode: int) -> bool:
+    """True if a living process does not map the file: it has become another program by `exec`, as mappings stay.
+
+    What cannot be read says nothing.
+    """
+    wanted = f"{os.major(device):02x}:{os.minor(device):02x} {inode}".encode()
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return False
+    return bool(lines) and not any(b" ".join(line.split()[3:5]) == wanted for line in lines)
 
 
 def _has_ended(fields: list[str]) -> bool:

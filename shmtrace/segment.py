@@ -14,6 +14,7 @@ import os
 import pwd
 import re
 import stat
+import time
 import uuid as uuids
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,10 +22,12 @@ from typing import TYPE_CHECKING
 
 from . import layout
 from .errors import (
+    ChannelError,
     ChannelExists,
     ChannelForeign,
     ChannelIncompatible,
     ChannelNotFound,
+    ChannelNotStreamed,
     ChannelRemoved,
     InvalidGeometry,
     InvalidName,
@@ -32,7 +35,7 @@ from .errors import (
     RuntimeDirectoryError,
     SharedMemoryUnavailable,
 )
-from .layout import CONTROL, CPU, LANE, PAGE, TOTALS, Geometry
+from .layout import CONTROL, CPU, LANE, PAGE, TOTALS, WRITER, Geometry
 from .native.loader import libc, map_memory
 from .process import boot_id, namespaces
 
@@ -43,6 +46,7 @@ MEMORY = "/dev/shm"  # noqa: S108  (what lies there is looked at)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 LIST_NAMES = ("full", "waiting")
 PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE
+LOCK_LIMIT_S = 30.0  # to allocate all the memory of a large machine takes less
 
 libc.sem_open.restype = ctypes.c_void_p
 libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -133,24 +137,73 @@ def names_locked() -> Iterator[None]:
     """
     path = f"{MEMORY}/.shmtrace.{os.geteuid()}"
     while True:
+        file = _open_names_lock(path)
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise SharedMemoryUnavailable(
-                error.errno, f"{path} cannot be locked ({error.strerror}): channels cannot be made or removed"
-            ) from None
-        os.fchmod(file, 0o600)  # whatever the umask
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.lstat(path).st_ino == os.fstat(file).st_ino:
-                break
+            _take_names_lock(file, path)
+            with suppress(FileNotFoundError):
+                if os.lstat(path).st_ino == os.fstat(file).st_ino:
+                    break
+        except BaseException:
+            os.close(file)
+            raise
         os.close(file)  # the last holder took it away meanwhile
     try:
         yield
     finally:
-        os.unlink(path)
+        with suppress(FileNotFoundError):  # somebody cleaned up
+            os.unlink(path)
         fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
         os.close(file)
+
+
+def _open_names_lock(path: str) -> int:
+    """The lock's file.  Whose others can open, they can lock for as long as they like: it is refused.
+
+    So is one with a second name, for it is something else: others may link to a file of ours, and we would change its
+    mode and wait for its locks.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        with suppress(FileNotFoundError):
+            if not _is_private(os.lstat(path)):
+                raise _foreign_names_lock(path) from None
+        raise SharedMemoryUnavailable(
+            error.errno, f"{path} cannot be locked ({error.strerror}): channels cannot be made or removed"
+        ) from None
+    status = os.fstat(file)
+    if not _is_private(status) or status.st_nlink > 1:
+        os.close(file)
+        raise _foreign_names_lock(path)
+    os.fchmod(file, 0o600)  # whatever the umask
+    return file
+
+
+def _foreign_names_lock(path: str) -> ChannelForeign:
+    try:
+        owner = user_name(os.lstat(path).st_uid)
+    except OSError:
+        owner = "another user"
+    return ChannelForeign(
+        f"{path} belongs to {owner} and is not the lock that shmtrace makes: channels cannot be made or removed until "
+        f"it is removed"
+    )
+
+
+def _take_names_lock(file: int, path: str) -> None:
+    limit = time.monotonic() + LOCK_LIMIT_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                raise ChannelError(
+                    f"another process of yours has held the lock {path} for {LOCK_LIMIT_S:g} s and may be stopped: "
+                    f"'fuser {path}' names it"
+                ) from None
+            time.sleep(0.005)
+        else:
+            return
 
 
 class Segment:
@@ -160,7 +213,13 @@ class Segment:
         self.name = name
         self.geometry = geometry
         self.file = file
-        self.address = map_memory(geometry.segment_bytes, file)
+        try:
+            self.address = map_memory(geometry.segment_bytes, file)
+        except OSError as error:
+            raise SharedMemoryUnavailable(
+                f"the channel {name!r} has {geometry.segment_bytes:,} bytes and cannot be mapped: "
+                f"{os.strerror(error.errno or 0)}"
+            ) from None
         status = os.fstat(file)
         self.identity = (status.st_dev, status.st_ino)
         self.uuid = self.read(CONTROL.uuid, 16)
@@ -177,6 +236,18 @@ class Segment:
         self.close()
         libc.munmap(self.address, self.geometry.segment_bytes)
         self.address = 0
+
+    def open_lock(self) -> int:
+        """A descriptor of the segment under whose `flock` lanes are given back: the collector's, for its life.
+
+        Raises OSError if the name is gone, or is another channel's now.
+        """
+        file = os.open(segment_path(self.name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        status = os.fstat(file)
+        if (status.st_dev, status.st_ino) != self.identity:
+            os.close(file)
+            raise FileNotFoundError(errno.ENOENT, f"the channel {self.name!r} was removed")
+        return file
 
     def release_pages(self) -> None:
         """Give the memory of a removed channel's pages back; those who have it mapped keep the mapping.
@@ -213,10 +284,16 @@ class Segment:
     def lane_at(self, lane: int) -> int:
         return self.geometry.lanes_at + lane * layout.LANE_BYTES
 
+    @property
+    def is_streamed(self) -> bool:
+        """The channel has a FIFO and may have a collector."""
+        return self.u32(CONTROL.mode) != layout.MODE_OVERWRITE
+
     def totals(self, lane: int) -> dict[str, int]:
         """The valid slot of a lane's totals."""
         at = self.lane_at(lane)
-        slot = at + LANE.totals + (self.u64(at + LANE.progress) >> layout.SEQUENCE_SHIFT & 1) * layout.TOTALS_BYTES
+        word = self.u64(at + (LANE.progress if self.is_streamed else LANE.position))
+        slot = at + LANE.totals + (word >> layout.SEQUENCE_SHIFT & 1) * layout.TOTALS_BYTES
         return {field: self.u64(slot + offset) for field, offset in layout.fields_of(TOTALS).items()}
 
     def delivered(self) -> int:
@@ -229,10 +306,24 @@ class Segment:
         cpus = [self.geometry.cpus_at + cpu * layout.LINE_BYTES for cpu in range(self.geometry.cpus)]
         return {
             "no_page": sum(self.u64(at + LANE.missed_no_page) for at in lanes),
-            "timeout": sum(self.u64(at + LANE.missed_timeout) for at in lanes),
+            "timeout": sum(self.u64(at + CPU.missed_timeout) for at in cpus),
             "no_lane": sum(self.u64(at + CPU.missed_no_lane) for at in cpus),
             "bad_arguments": sum(self.u64(at + CPU.missed_bad_arguments) for at in cpus),
         }
+
+    def missed_in(self, lane: int) -> int:
+        """Records refused since the channel was made that are told in a lane's stream: see native/words.py."""
+        cpu, number = divmod(lane, self.geometry.lanes_per_cpu)
+        missed = self.u64(self.lane_at(lane) + LANE.missed_no_page)
+        if number == 0:
+            line = self.geometry.cpus_at + cpu * layout.LINE_BYTES
+            missed += sum(self.u64(line + at) for at in layout.fields_of(CPU).values())
+        return missed
+
+    def is_table_full(self) -> bool:
+        """No number is left for another writer."""
+        numbers = range(1, self.geometry.writers)
+        return all(self.u64(self.geometry.writers_at + n * layout.WRITER_BYTES + WRITER.identity) for n in numbers)
 
     def waiting_pages(self) -> int:
         owners = (self.geometry.descriptors_at + page * layout.PAGE_BYTES for page in range(self.geometry.pages))
@@ -240,16 +331,13 @@ class Segment:
 
 
 def open_segment(name: str) -> Segment:
-    """Map a channel's segment.  Raises ChannelNotFound, ChannelForeign, ChannelIncompatible, ChannelRemoved."""
-    import posix_ipc
+    """Map a channel's segment.
 
+    Raises ChannelNotFound, ChannelForeign, ChannelIncompatible, ChannelRemoved, and SharedMemoryUnavailable if the
+    process cannot open or map anything more.
+    """
     check_name(name)
-    try:
-        file = posix_ipc.SharedMemory(object_name(name)).fd
-    except posix_ipc.ExistentialError:
-        raise ChannelNotFound(f"there is no channel {name!r}: make it with 'shmtrace create {name}'") from None
-    except (posix_ipc.Error, OSError, ValueError):  # ValueError: it is a directory
-        raise foreign_channel(name, segment_path(name)) from None
+    file = _open_file(name)
     try:
         geometry = _check_segment(name, file)
         segment = Segment(name, file, geometry)
@@ -260,6 +348,40 @@ def open_segment(name: str) -> Segment:
         segment.unmap()
         raise ChannelRemoved(f"the channel {name!r} was removed just now")
     return segment
+
+
+def open_streamed(name: str) -> Segment:
+    """As `open_segment`, for who wants the stream.  Raises ChannelNotStreamed for a flight recorder as well."""
+    segment = open_segment(name)
+    if segment.is_streamed:
+        return segment
+    segment.unmap()
+    raise ChannelNotStreamed(
+        f"the channel {name!r} is a flight recorder (mode overwrite), which has no FIFO and no stream: "
+        f"take what is in it with 'shmtrace snapshot {name} -o DIR'"
+    )
+
+
+def _open_file(name: str) -> int:
+    """The segment's descriptor.  Looked at first: the owner of a file can hold up those who open it."""
+    import posix_ipc
+
+    path = segment_path(name)
+    try:
+        private = _is_private(os.lstat(path))
+        file: int = posix_ipc.SharedMemory(object_name(name)).fd if private else -1
+    except (FileNotFoundError, posix_ipc.ExistentialError):
+        raise ChannelNotFound(f"there is no channel {name!r}: make it with 'shmtrace create {name}'") from None
+    except (posix_ipc.Error, OSError) as error:  # the process has no descriptor left, for one
+        raise SharedMemoryUnavailable(f"the channel {name!r} cannot be opened: {error}") from None
+    if not private:
+        raise foreign_channel(name, path)
+    return file
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """A regular file of ours that nobody else can open."""
+    return status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode) and not status.st_mode & 0o077
 
 
 def foreign_channel(name: str, path: str) -> ChannelForeign:
@@ -280,7 +402,7 @@ def foreign_channel(name: str, path: str) -> ChannelForeign:
 def _check_segment(name: str, file: int) -> Geometry:
     """The geometry of a segment that is ours and whole."""
     status = os.fstat(file)
-    if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+    if not _is_private(status):
         raise foreign_channel(name, segment_path(name))
     head = os.pread(file, layout.CONTROL_BYTES, 0)
     if len(head) < layout.CONTROL_BYTES or int.from_bytes(head[:8], "little") != layout.MAGIC:
@@ -295,8 +417,14 @@ def _check_segment(name: str, file: int) -> Geometry:
             f"the channel {name!r} has layout version {number('version')} and this shmtrace writes {layout.VERSION}: "
             f"use the same version, or remove the channel"
         )
-    if head[CONTROL.boot_id : CONTROL.boot_id + 16] != boot_id():
+    boot = boot_id()
+    if not any(boot):
+        raise SharedMemoryUnavailable(f"whether the channel {name!r} is of this boot cannot be read from /proc")
+    if head[CONTROL.boot_id : CONTROL.boot_id + 16] != boot:
         raise ChannelIncompatible(f"the channel {name!r} is of another boot: 'shmtrace remove {name}'")
+    fifo = head[CONTROL.fifo : CONTROL.fifo + layout.width_of(CONTROL, "fifo")].partition(b"\0")[0]
+    if os.path.basename(fifo) != os.fsencode(name):  # others can give our files further names
+        raise ChannelIncompatible(f"{segment_path(name)} is not the channel {name!r}, its FIFO is {fifo!r}: remove it")
     geometry = Geometry(**{field: number(field) for field in Geometry.__slots__})
     wrong = geometry.check()
     if wrong or number("segment_bytes") != geometry.segment_bytes or status.st_size != geometry.segment_bytes:
@@ -311,7 +439,7 @@ def open_semaphore(name: str, which: str) -> int:
         status = os.lstat(path)
     except OSError:
         raise ChannelRemoved(f"the channel {name!r} has lost {path}: remove it and make it anew") from None
-    if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+    if not _is_private(status):
         raise foreign_channel(name, path)
     address: int | None = libc.sem_open(f"{object_name(name)}.{which}".encode(), 0)
     if not address:
@@ -328,6 +456,11 @@ def create_segment(
     """Make a channel's objects; `clock` is kind, cycles, monotonic ns, realtime ns.  Raises as create_channel does."""
     check_name(name)
     wrong = geometry.check()
+    if not wrong and mode == layout.MODE_OVERWRITE and geometry.pages < geometry.least_pages_in_rings:
+        wrong = (
+            f"{geometry.pages} pages: the mode overwrite needs at least {geometry.least_pages_in_rings} on this "
+            f"machine, as each of {geometry.lanes} lanes has a ring of its own"
+        )
     if wrong:
         raise InvalidGeometry(wrong)
     directory = runtime_directory()
@@ -341,6 +474,7 @@ def create_segment(
         "segment_bytes": geometry.segment_bytes, "pid_namespace": pid_namespace, "time_namespace": time_namespace,
         "uid": os.geteuid(), "clock_kind": clock[0], "clock_cycles": clock[1], "clock_monotonic_ns": clock[2],
         "clock_realtime_ns": clock[3], "session_pid": session[0], "session_start": session[1],
+        "recording": mode == layout.MODE_OVERWRITE,  # nobody needs to read
         **{field: getattr(geometry, field) for field in Geometry.__slots__},
     }  # fmt: skip
     control = bytearray(layout.CONTROL_BYTES)
@@ -360,8 +494,9 @@ def create_segment(
         undo.callback(os.close, file)
         os.pwrite(file, control, 0)
         os.pwrite(file, bytes(lane) * geometry.lanes, geometry.lanes_at)
-        _make_fifo(fifo)
-        undo.callback(os.unlink, fifo)
+        if mode != layout.MODE_OVERWRITE:
+            _make_fifo(fifo)
+            undo.callback(os.unlink, fifo)
         for which, value in zip(LIST_NAMES, (0, geometry.pages), strict=True):
             _make_semaphore(name, which, value)
             undo.callback(os.unlink, semaphore_path(name, which))
@@ -370,6 +505,8 @@ def create_segment(
             os.link(f"/proc/self/fd/{file}", segment_path(name), src_dir_fd=file, follow_symlinks=True)
         except FileExistsError:
             raise ChannelExists(f"the channel {name!r} exists already") from None
+        except FileNotFoundError:
+            raise SharedMemoryUnavailable(f"the channel {name!r} cannot be named: /proc is not there") from None
         undo.pop_all()
         os.close(file)
 
@@ -426,7 +563,15 @@ def _allocate(name: str, geometry: Geometry) -> int:
         os.posix_fallocate(file, 0, size)
     except OSError as error:
         os.close(file)
-        if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+        if error.errno == errno.EFBIG:
+            import resource
+
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            raise NotEnoughSharedMemory(
+                f"the channel {name!r} needs {size:,} bytes of shared memory and this process may make files of at "
+                f"most {limit:,} ('ulimit -f'): choose fewer or smaller pages"
+            ) from None
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):
             raise NotEnoughSharedMemory(
                 f"the channel {name!r} needs {size:,} bytes of shared memory and {MEMORY} has {free_memory():,} free: "
                 f"choose fewer or smaller pages"
@@ -448,14 +593,16 @@ def unlink_objects(name: str, fifo: Path, *, segment: bool = True) -> None:
     """Take the names away, the segment's last; whoever has the objects open keeps them.
 
     A `cat` that still waits in open() for the FIFO's other end would wait for ever: it gets an end, and with it EOF.
+    The FIFO's path was read from the segment, where anything may stand: whatever is no FIFO is left alone.
     """
-    end = -1
-    with suppress(OSError):
-        end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with suppress(OSError):
-        fifo.unlink()
-    if end >= 0:
-        os.close(end)
+    if _is_fifo(fifo):
+        end = -1
+        with suppress(OSError):
+            end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with suppress(OSError):
+            fifo.unlink()
+        if end >= 0:
+            os.close(end)
     for which in LIST_NAMES:
         with suppress(OSError):
             os.unlink(semaphore_path(name, which))
@@ -464,11 +611,26 @@ def unlink_objects(name: str, fifo: Path, *, segment: bool = True) -> None:
             os.unlink(segment_path(name))
 
 
+def _is_fifo(path: Path) -> bool:
+    try:
+        return stat.S_ISFIFO(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def channel_names() -> list[str]:
-    """Names of this user's channels."""
+    """Names of this user's channels.  What others put under such names, or is no such name, is none of them."""
     prefix = object_name("")[1:]
     try:
         entries = os.listdir(MEMORY)
     except OSError:
         return []
-    return sorted(entry[len(prefix) :] for entry in entries if entry.startswith(prefix))
+    names = (entry[len(prefix) :] for entry in entries if entry.startswith(prefix))
+    return sorted(name for name in names if NAME.fullmatch(name) and _is_ours(segment_path(name)))
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        return os.lstat(path).st_uid == os.geteuid()
+    except OSError:  # it was removed just now
+        return False

@@ -7,6 +7,8 @@ the terminal's sense, so that Ctrl-C reaches the program only.  They end in this
 2. the recorder sees the goodbye and an empty FIFO, writes its summary and ends;
 3. the channel is removed.
 
+In the mode "overwrite" there is neither a collector nor a recorder: at the end a snapshot is taken.
+
 If the process of the session is killed, nobody here can do that.  So the collector is told whose session it is, watches
 that process, and then does steps 1 and 3 by itself.
 """
@@ -25,10 +27,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from .channel import create_channel, remove_channel
-from .errors import ChannelExists, ChannelNotFound, ShmtraceError
+from .errors import ChannelExists, ChannelNotFound, ChannelNotStreamed, ShmtraceError
 from .notes import say
 from .process import start_ticks
 from .reader.errors import DirectoryNotEmpty
+from .segment import open_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +63,11 @@ def record(
 
     Gives the channel.  Inside the block `$SHMTRACE` names it, so that `attach` finds it here and in every process that
     is started from here; it is removed at the end.  Raises `ShmtraceError` if `directory` is not empty or recording
-    cannot start.  The other arguments are those of `create_channel`, and so are the other errors.
+    cannot start, and ChannelNotStreamed for the mode "overwrite".  The other arguments are those of `create_channel`,
+    and so are the other errors.
     """
+    if mode == "overwrite":
+        raise ChannelNotStreamed("mode 'overwrite' has no stream to record: create a channel and take a snapshot of it")
     with Session(
         directory, name=name, mode=mode, page_size=page_size, pages=pages, flush_ms=flush_ms, block_ms=block_ms
     ) as session:
@@ -98,11 +104,11 @@ class Session:
         self._helpers: list[_Helper] = []  # the collector and the recorder, once they run
 
     def __enter__(self) -> Self:
-        if self._mode == "overwrite":
-            raise ShmtraceError("mode 'overwrite' has no stream to record; take a snapshot of such a channel")
         if self.directory.is_dir() and any(self.directory.iterdir()):  # the recorder would say so too, but only later
             raise DirectoryNotEmpty(f"{self.directory} is not empty: give the name of one that is, or does not exist")
         self.channel = self._create_channel()
+        if self._mode == "overwrite":
+            return self
         try:
             self._helpers.append(_Helper("collect", self.channel.name, "--session", str(self._pid)))
             self._helpers.append(_Helper("record", self.channel.name, "-o", str(self.directory)))
@@ -141,6 +147,9 @@ class Session:
             time.sleep(_POLL_S)
 
     def _end(self) -> None:
+        if self._mode == "overwrite":
+            self._end_with_a_snapshot()
+            return
         collector, recorder = self._helpers
         collector.terminate()
         collector.await_end()
@@ -151,6 +160,13 @@ class Session:
         self._remove_channel()
         recorder.pass_on()
         self._forget()
+
+    def _end_with_a_snapshot(self) -> None:
+        from .collector.snapshot import take_snapshot
+
+        recorder = take_snapshot(open_segment(self.channel.name), self.directory)
+        self._remove_channel()
+        say(recorder.summary())
 
     def _abandon(self) -> None:
         for helper in self._helpers:

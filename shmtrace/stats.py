@@ -19,9 +19,10 @@ def segment_stats(mapped: Segment) -> dict[str, Any]:
     used = 0
     for cpu in range(geometry.cpus):
         line = geometry.cpus_at + cpu * layout.LINE_BYTES
-        delivered, lost = 0, {"unread": 0, "damaged": 0}
+        delivered, overwritten, lost = 0, 0, {"unread": 0, "damaged": 0}
         missed = {
-            "no_page": 0, "timeout": 0,
+            "no_page": 0,
+            "timeout": mapped.u64(line + CPU.missed_timeout),
             "no_lane": mapped.u64(line + CPU.missed_no_lane),
             "bad_arguments": mapped.u64(line + CPU.missed_bad_arguments),
         }  # fmt: skip
@@ -29,13 +30,14 @@ def segment_stats(mapped: Segment) -> dict[str, Any]:
             at = mapped.lane_at(lane)
             totals = mapped.totals(lane)
             delivered += totals["delivered"]
+            overwritten += totals["overwritten"]
             lost = {reason: count + totals[reason] for reason, count in lost.items()}
             missed["no_page"] += mapped.u64(at + LANE.missed_no_page)
-            missed["timeout"] += mapped.u64(at + LANE.missed_timeout)
             used += mapped.u64(at + LANE.taken) != 0
-        cpus.append({"cpu": cpu, "delivered": delivered, "lost": lost, "missed": missed})
+        cpus.append({"cpu": cpu, "delivered": delivered, "lost": lost, "overwritten": overwritten, "missed": missed})
     return {
         "name": mapped.name,
+        "mode": layout.MODE_NAMES.get(mapped.u32(CONTROL.mode), "unknown"),
         "recording": bool(mapped.u32(CONTROL.recording)),
         "reader": bool(mapped.u32(CONTROL.reader)),
         "collector": mapped.u32(CONTROL.collector_pid) or None,
@@ -45,8 +47,10 @@ def segment_stats(mapped: Segment) -> dict[str, Any]:
         "lanes": geometry.lanes,
         "lanes_used": used,
         "writers": len(segment_writers(mapped)),
+        "unnumbered": mapped.u64(CONTROL.unnumbered),
         "delivered": sum(cpu["delivered"] for cpu in cpus),
         "lost": {reason: sum(cpu["lost"][reason] for cpu in cpus) for reason in ("unread", "damaged")},
+        "overwritten": sum(cpu["overwritten"] for cpu in cpus),
         "missed": mapped.missed(),
         "damaged_words": mapped.u64(CONTROL.damaged),
         "cpus": cpus,

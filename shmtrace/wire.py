@@ -111,7 +111,7 @@ class WRITER_BODY:
 
 
 class LOSS_BODY:
-    """Body of a loss record: records that the collector had to throw away, and when they were written."""
+    """Body of a loss record: records that are not there any more, and when they were written."""
 
     begin: U64 = 0  # cycles; 0: not known
     end: U64 = 8
@@ -130,8 +130,8 @@ class CLOCK_BODY:
 WRITER_BODY_BYTES = 26
 LOSS_BODY_BYTES = 25
 CLOCK_BODY_BYTES = 24
-LOSS_REASONS = {0: "unread", 1: "damaged"}
-LOSS_UNREAD, LOSS_DAMAGED = 0, 1
+LOSS_REASONS = {0: "unread", 1: "damaged", 2: "overwritten"}
+LOSS_UNREAD, LOSS_DAMAGED, LOSS_OVERWRITTEN = 0, 1, 2
 
 # Types of a class' fields, and how CTF says them.  `{}` is the name, which gets a `_` ahead of it that readers drop
 # again.

@@ -43,18 +43,17 @@ class _Commands(click.Group):
             status = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+            _drop_output()
             return 0
         except KeyboardInterrupt:
             return 130
         except (InvalidGeometry, InvalidName) as error:
             return _complain(str(error), 2)  # wrong usage
+        except OSError as error:
+            _drop_output()  # the trouble may be that it cannot be written
+            return _complain(_reason(error), 1)
         except ShmtraceError as error:
             return _complain(str(error), 1)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            return _complain(f"{os.fsdecode(error.filename)}: {error.strerror}", 1)
         return status
 
     def main(self, args: Any = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
@@ -69,6 +68,19 @@ class _Commands(click.Group):
         except click.ClickException as error:
             status = _complain(_advice(error), error.exit_code)
         sys.exit(status)
+
+
+def _drop_output() -> None:
+    """What cannot be written now could not be written at the end either, where it would be said again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error)  # without the number
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
 def _complain(message: str, status: int) -> int:

@@ -19,10 +19,11 @@ from shmtrace.layout import MODES
     "--block-ms", type=int, default=1000, show_default=True, help="Longest wait of an event in the mode block."
 )
 def command(name: str, page_size: int | None, pages: int | None, mode: str, flush_ms: int, block_ms: int) -> None:
-    """Create the channel NAME and print the path of its FIFO."""
+    """Create the channel NAME and print the path of its FIFO (mode overwrite: there is none)."""
     from shmtrace.channel import create_channel
 
     with create_channel(
         name, page_size=page_size, pages=pages, mode=mode, flush_ms=flush_ms, block_ms=block_ms
     ) as channel:
-        click.echo(channel.fifo)
+        if mode != "overwrite":
+            click.echo(channel.fifo)

@@ -9,7 +9,6 @@ import click
 @click.argument("name")
 def command(name: str) -> None:
     """Print the path of the FIFO of the channel NAME."""
-    from shmtrace.channel import open_channel
+    from shmtrace.segment import open_streamed
 
-    with open_channel(name) as channel:
-        click.echo(channel.fifo)
+    click.echo(open_streamed(name).fifo)

@@ -28,11 +28,11 @@ def command(name: str, directory: Path, *, once: bool) -> None:
     from shmtrace.reader.recorder import Recorder
     from shmtrace.reader.source import FifoSource, stop_on_signals
     from shmtrace.reader.stream import Skipped
-    from shmtrace.segment import open_segment
+    from shmtrace.segment import open_streamed
 
     if directory.is_dir() and any(directory.iterdir()):  # said before anything is opened
         raise click.UsageError(f"{directory} is not empty: name a directory that is empty or does not exist yet")
-    segment = open_segment(name)
+    segment = open_streamed(name)
     before = segment.delivered()  # ahead of opening the FIFO, upon which recording begins
     with stop_on_signals() as stop, FifoSource(segment, once=once, stopping=stop) as source:
         try:
@@ -48,7 +48,7 @@ def command(name: str, directory: Path, *, once: bool) -> None:
                             f"shmtrace: {name}: byte {item.offset}: {item.size} bytes skipped: {item.why}", err=True
                         )
                 if recorder.failure is not None:
-                    break
+                    stop.requested = True  # what the reader has taken already comes, and is counted
             source.close()  # from now on the counts do not change
             click.echo(f"shmtrace: {recorder.summary()}", err=True)
     if recorder.failure is not None:

@@ -32,9 +32,9 @@ _SIGNALLED = 128
 @click.option("-o", "directory", metavar="DIR", type=click.Path(path_type=Path), help="Directory of the trace.")
 @click.option(
     "--mode",
-    type=click.Choice(["drop", "block"]),
+    type=click.Choice(["drop", "block", "overwrite"]),
     default="drop",
-    help="When no page waits, drop the event (the default) or wait.",
+    help="When no page waits, drop the event (the default), wait, or overwrite the oldest ones.",
 )
 @click.option("-m", "is_module", is_flag=True, help="PROGRAM is the name of a module.")
 @click.argument("program")

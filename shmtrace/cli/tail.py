@@ -46,13 +46,13 @@ def command(source: str, *, as_json: bool, once: bool) -> None:
 def _batches(source: str, stop: Stop, *, once: bool) -> Iterator[Iterator[Iterator[Record]]]:
     from shmtrace.reader.records import Decoder, follow_directory
     from shmtrace.reader.source import FifoSource
-    from shmtrace.segment import open_segment
+    from shmtrace.segment import open_streamed
 
     if "/" in source or Path(source).is_dir():
         yield follow_directory(Path(source), _complain, stopping=lambda: once or stop.requested)
         return
     decoder = Decoder(_complain)
-    with FifoSource(open_segment(source), once=once, stopping=stop) as fifo:
+    with FifoSource(open_streamed(source), once=once, stopping=stop) as fifo:
         yield (decoder.records(items, source) for items in fifo.batches())
 
 

@@ -11,19 +11,15 @@ import errno
 import fcntl
 import math
 import os
-import socket
 import threading
 import time
-import uuid as uuids
 from typing import TYPE_CHECKING
 
-from .. import layout, wire
-from ..classes import describe
-from ..clock import read_clocks
+from .. import layout
 from ..errors import CollectorRunning
 from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE, WRITER
 from ..native.loader import libc
-from ..process import is_dead, namespaces, start_ticks
+from ..process import has_left, is_dead, is_owner_dead, namespaces, start_ticks
 from ..stats import segment_stats
 from .fifo import FifoLost, open_for_reader
 from .state import State
@@ -38,7 +34,6 @@ LOOK_S = 0.02  # so long does nobody look whether the reader left, or whether it
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
 NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
 CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
-CALIBRATION_S = 0.05  # the least time over which the clock's frequency is measured
 STALLED_S = 1.0  # a reader that takes nothing for so long is not waited for when the collector must end
 SETTLE_S = 0.1  # so long are busy lanes waited for at the end
 CLOCK_MONOTONIC = 1
@@ -85,6 +80,8 @@ class Collector:
         self._unsettled = 0  # lanes that were not yet taken since recording went off
         self._doomed = False
         self._next_census = 0.0
+        self._next_left = 0
+        self._left_looks: dict[int, float] = {}  # owners of lanes, and when to ask again whether they left by exec
         # from another pid or time namespace nobody can be judged: nothing is reclaimed
         ours = (segment.u64(CONTROL.pid_namespace), segment.u64(CONTROL.time_namespace))
         self._blind = ours != namespaces()
@@ -266,11 +263,20 @@ class Collector:
         lane = -1 if self._blind else self._state.suspect(0)
         while lane >= 0:
             owner = self._segment.u64(self._segment.lane_at(lane) + layout.LANE.owner)
-            pid = owner >> layout.OWNER_PID_SHIFT & layout.OWNER_PID_MASK
-            start = owner >> layout.OWNER_START_SHIFT
-            if pid != 0 and is_dead(pid, start, layout.OWNER_START_MASK):
+            if is_owner_dead(owner) or self._has_left(owner):
                 self._state.reclaim(lane, owner - (owner >> 63 << 64))
             lane = self._state.suspect(lane + 1)
+
+    def _has_left(self, owner: int) -> bool:
+        """The owner has become another program by exec.  Looked at once a second, as it is not cheap."""
+        now = time.monotonic()
+        if now < self._left_looks.get(owner, 0):
+            return False
+        if len(self._left_looks) > self._lanes:
+            self._left_looks.clear()
+        self._left_looks[owner] = now + CENSUS_EVERY_S
+        pid = owner >> layout.OWNER_PID_SHIFT & layout.OWNER_PID_MASK
+        return pid != 0 and has_left(pid, *self._segment.identity)
 
     def _mend(self) -> None:
         """M1: tokens that died with their holders."""
@@ -299,9 +305,14 @@ class Collector:
             if process not in alive:
                 pid = process & (1 << layout.IDENTITY_PID_BITS) - 1
                 alive[process] = self._blind or not is_dead(pid, process >> layout.IDENTITY_PID_BITS)
+                if alive[process] and process == self._next_left:
+                    alive[process] = self._blind or not has_left(pid, *segment.identity)
             if ended or not alive[process]:
                 self._doomed |= self._state.doom(number)
         self._state.mark()
+        # one process a census is asked whether it has become another program
+        later = sorted(process for process, lives in alive.items() if lives)
+        self._next_left = next((process for process in later if process > self._next_left), later[0] if later else 0)
 
     def _tokens(self) -> int:
         count = ctypes.c_int()
@@ -310,35 +321,7 @@ class Collector:
 
     def _describe(self) -> None:
         """The metadata, complete, are the next thing that the reader gets."""
-        segment = self._segment
-        kind = segment.u32(CONTROL.clock_kind)
-        cycles, steady = segment.u64(CONTROL.clock_cycles), segment.u64(CONTROL.clock_monotonic_ns)
-        while True:
-            now = read_clocks(kind)
-            left = CALIBRATION_S - (now[1] - steady) / 1e9
-            if left <= 0 or kind == layout.CLOCK_MONOTONIC:
-                break
-            time.sleep(left)
-        frequency = 10**9
-        if kind != layout.CLOCK_MONOTONIC:
-            frequency = ((now[0] - cycles) * 10**9 + (now[1] - steady) // 2) // (now[1] - steady)
-        # wall clock in cycles, less the cycles: what is to be added to a record's cycles
-        offset_s, offset = divmod(now[2] * frequency // 10**9 - now[0], frequency)
-        seen = segment.u32(CONTROL.classes_count)
-        count, classes = describe(segment)
-        text = wire.metadata(
-            uuid=str(uuids.UUID(bytes=segment.uuid)),
-            boot_id=str(uuids.UUID(bytes=segment.read(CONTROL.boot_id, 16))),
-            channel=segment.name,
-            hostname=socket.gethostname(),
-            clock_kind=kind,
-            frequency=frequency,
-            offset_s=offset_s,
-            offset=offset,
-            classes=classes,
-        )
-        self._state.know_classes(count, seen)
-        self._metadata = wire.metadata_packet(text, segment.uuid)
+        self._metadata = self._state.describe()
 
     # -- the end of a period
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..channel import remove_channel
-from ..errors import ShmtraceError
+from ..errors import ChannelNotStreamed, ShmtraceError
 from ..notes import say
 from ..process import is_dead, start_ticks
-from ..segment import channel_names, open_segment, segment_path
+from ..segment import channel_names, open_streamed, segment_path
 from .loop import Collector
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class _Worker:
     """A collector and its thread."""
 
     def __init__(self, name: str) -> None:
-        self.segment: Segment = open_segment(name)
+        self.segment: Segment = open_streamed(name)
         try:
             self.collector = Collector(self.segment, say)
         except BaseException:
@@ -90,7 +90,7 @@ def main(names: Sequence[str], *, all_channels: bool = False, session: int | Non
     """Collect these channels, or all of this user's, until a signal or until they are removed.  An exit status.
 
     With `session`, the pid of the program that the channels were made for: when it is gone, send what there is, end,
-    and remove the channels.  Raises what `open_segment` does, and CollectorRunning.
+    and remove the channels.  Raises what `open_streamed` does, and CollectorRunning.
     """
     signals = _Signals()
     watched = _Program(session) if session is not None else None
@@ -152,6 +152,8 @@ class _Crew:
             try:
                 if self._given_up.get(name) != segment:
                     self.add(name)
+            except ChannelNotStreamed:
+                self._given_up[name] = segment
             except ShmtraceError as error:
                 if self._refused.get(name) != segment:
                     say(str(error))

@@ -6,13 +6,14 @@ import ctypes
 from typing import TYPE_CHECKING
 
 from .. import layout, wire
-from ..context import make_context, segment_context
-from ..layout import COLLECTOR
+from ..context import address_of, make_context, segment_context
+from ..layout import COLLECTOR, CONTROL, COPY, PACKING
 from ..native import functions
 from ..native.loader import libc, map_memory
+from .description import describe_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..segment import Segment
 
@@ -21,13 +22,31 @@ WRITER_RECORD_BYTES = wire.padded(wire.RECORD_BYTES + wire.WRITER_BODY_BYTES + 2
 
 _ONE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _TWO = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_FOUR = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)
 _THREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+
+def _words(table: type) -> list[tuple[str, type[ctypes.c_int64]]]:
+    return [(field, ctypes.c_int64) for field in layout.fields_of(table)]
+
+
+class Copy(ctypes.Structure):
+    """layout.COPY."""
+
+    _fields_ = _words(COPY)
+
+
+class Packing(ctypes.Structure):
+    """layout.PACKING."""
+
+    _fields_ = _words(PACKING)
 
 
 class State:
     """The memory that the jitted code works in, and the calls into it.  Calls are made without the GIL."""
 
     def __init__(self, segment: Segment, me: int) -> None:
+        self._segment = segment
         geometry = segment.geometry
         context = segment_context(segment)
         self._context = make_context(**context)
@@ -49,7 +68,7 @@ class State:
         self._size = 512 + sum(-(-size // 64) * 64 for size in parts.values())
         self._base = map_memory(self._size)
         numbers = {
-            "context": _payload(self._context),
+            "context": address_of(self._context),
             "me": me,
             "headers_bytes": headers,
             "announced_stride": stride,
@@ -64,12 +83,14 @@ class State:
         for field, value in numbers.items():
             self._set(offsets[field], value)
         code = functions("collector")
+        self._code = {name: _FOUR(address) for name, address in code.items()}
         self._one: dict[str, Callable[[int], int]] = {name: _ONE(address) for name, address in code.items()}
         self._pump, self._remember = _TWO(code["pump"]), _TWO(code["remember_metadata"])
         self._doom = _TWO(code["doom"])
         self._depart, self._enable = _TWO(code["depart"]), _TWO(code["enable"])
         self._suspect, self._reclaim = _TWO(code["suspect"]), _THREE(code["reclaim"])
         self._lanes = geometry.lanes
+        self._headers = self._get(COLLECTOR.headers)
 
     def close(self) -> None:
         """Give the memory and the semaphores back."""
@@ -98,11 +119,14 @@ class State:
         """Let the next packet carry a clock record."""
         self._set(COLLECTOR.clock_due, 1)
 
-    def know_classes(self, count: int, seen: int) -> None:
-        """The reader's metadata has this many of the users' classes; `seen` is how many there were said to be."""
+    def describe(self) -> bytes:
+        """The description of the stream, a packet of metadata.  From now on packets may have what is in it."""
+        seen = self._segment.u32(CONTROL.classes_count)
+        count, metadata = describe_stream(self._segment)
         self._set(COLLECTOR.known_ids, wire.FIRST_ID + count)
         self._set(COLLECTOR.classes_seen, seen)
         self._set(COLLECTOR.classes_due, 0)
+        return metadata
 
     @property
     def wrote_bytes(self) -> int:
@@ -159,7 +183,35 @@ class State:
     def tokens_missing(self) -> int:
         return self._one["tokens_missing"](self._base)
 
+    # for snapshots; see native/snapshot.py
 
-def _payload(value: bytes) -> int:
-    """Address of the payload of a bytes object, which must be kept."""
-    return id(value) + bytes.__basicsize__ - 1
+    def copy_lane(self, lane: int, target: int, copies: ctypes.Array[Copy]) -> int:
+        return self._code["copy_lane"](self._base, lane, target, ctypes.addressof(copies))
+
+    @property
+    def overwritten(self) -> int:
+        """Records of the lane copied last that were overwritten; of the lane packed next, that are to be told."""
+        return self._get(COLLECTOR.overwritten)
+
+    @overwritten.setter
+    def overwritten(self, count: int) -> None:
+        self._set(COLLECTOR.overwritten, count)
+
+    def pack_copy(self, lane: int, copy: Copy, packing: Packing) -> bytes:
+        """A packet of a page that was copied; empty if metadata is due before it."""
+        if not self._code["pack_copy"](self._base, lane, ctypes.addressof(copy), ctypes.addressof(packing)):
+            return b""
+        head = ctypes.string_at(self._headers, packing.extra - self._headers)
+        return head + ctypes.string_at(copy.at + packing.begin, packing.end - packing.begin)
+
+    def pack_nothing(self, lane: int, packing: Packing) -> bytes:
+        """A packet without records, for its count."""
+        size = self._code["pack_nothing"](self._base, lane, ctypes.addressof(packing), 0)
+        return ctypes.string_at(self._headers, size)
+
+    def writers_in(self, copies: Iterable[Copy]) -> set[int]:
+        """The numbers of the writers that these pages name."""
+        for copy in copies:
+            self._code["note_writers"](self._base, ctypes.addressof(copy), 0, 0)
+        noted = ctypes.string_at(self._get(COLLECTOR.doomed), self._segment.geometry.writers)
+        return {number for number, mark in enumerate(noted) if mark}

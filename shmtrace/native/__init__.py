@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .loader import ObjectCodeError, load
+from .steps import is_watched
 
 UNITS = {"producer": ("entry", "PRODUCER"), "collector": ("collect", "COLLECTOR_ENTRIES")}
 DIGEST_BYTES = 32
@@ -65,7 +66,7 @@ def _is_private(status: os.stat_result) -> bool:
 
 def _key(unit: str) -> str:
     """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu."""
-    digest = hashlib.sha256(repr((unit, sys.version, sys.abiflags, object.__basicsize__)).encode())
+    digest = hashlib.sha256(repr((unit, is_watched(), sys.version, sys.abiflags, object.__basicsize__)).encode())
     package = Path(__file__).parent
     for path in sorted((*package.glob("*.py"), *package.parent.glob("[lw]*.py"))):
         digest.update(path.read_bytes())

@@ -47,6 +47,7 @@ from .intrinsics import (
     load64,
     load64_acquire,
     read64,
+    step,
     store8,
     store32_release,
     store64,
@@ -64,11 +65,11 @@ from .lanes import (
     RECORD_BYTES,
     SEQUENCE_BITS,
     SEQUENCE_SHIFT,
+    TOTALS,
     apart,
     give_back,
     inlined,
     is_sound,
-    padded,
 )
 from .packets import (
     BEGUN,
@@ -76,29 +77,22 @@ from .packets import (
     NO_RECORDS,
     OTHER_RECORDS_MAX,
     PACKET_BYTES,
+    PACKING,
     SEND,
     SEND_BYTES,
     WALK_CLASS,
-    WALK_CONTENT,
     WALK_DAMAGED,
-    WALK_END,
-    WALK_EVENTS,
-    WALK_EXTRA,
-    WALK_FIRST,
-    WALK_LAST,
-    WALK_WHY,
     WRITER_RECORD_MAX,
+    pack,
     put_empty,
     put_iovec,
-    put_loss,
-    put_packet,
     put_send,
-    walk,
 )
 from .recovery import doom, free_doomed, mark, reclaim, repair, seal, suspect, sweep, tokens_missing
+from .snapshot import SNAPSHOT
+from .steps import STEP
 from .words import (
     COLLECTOR,
-    TOTALS,
     descriptor_at,
     lane_number_at,
     missed_in,
@@ -121,7 +115,7 @@ BATCHES_A_CALL = 16
 
 writev = do.external("writev", 3)
 errno_location = do.external("__errno_location", 0)
-walk_words = do.scratch(64)
+packing_words = do.scratch(layout.PACKING_BYTES)
 
 
 GATHERED, GATHER_FULL, GATHER_DAMAGED = 0, 1, 2
@@ -164,8 +158,9 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
         page, sent = load16(lane + LANE.first), 0
         if page >= pages or (load64(descriptor_at(context, page) + PAGE.owner) >> SEQUENCE_BITS) != number + 1:
             return GATHER_DAMAGED
-        store64_release(lane + LANE.progress, word(packet, page, 0))  # C2
-    result = walk_words()
+        step(STEP.C2)
+        store64_release(lane + LANE.progress, word(packet, page, 0))
+    packing = packing_words()
     for _ in range(pages + 1):
         if page == NO_PAGE:
             break
@@ -206,43 +201,32 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
         used = load64(collector + COLLECTOR.headers_used)
         header = read64(collector + COLLECTOR.headers) + used
         records = read64(context + CONTEXT.pages) + page * page_size
-        walk(collector, number, records, sent, up_to, stamp, header, result)
-        end, content, extra = load64(result + WALK_END), load64(result + WALK_CONTENT), load64(result + WALK_EXTRA)
-        first, last, why = load64(result + WALK_FIRST), load64(result + WALK_LAST), load64(result + WALK_WHY)
-        damaged = 0
+        store64(packing + PACKING.begin, sent)
+        store64(packing + PACKING.up_to, up_to)
+        store64(packing + PACKING.packet, packet)
+        store64(packing + PACKING.discarded, discarded)
+        store64(packing + PACKING.stamp, stamp)
+        size = pack(collector, number, records, header, packing)
+        if size == 0:
+            break
+        end, why = load64(packing + PACKING.end), load64(packing + PACKING.why)
         if why == WALK_CLASS:
-            store64(collector + COLLECTOR.classes_due, 1)
-            if end == sent:
-                break
             up_to = end
-        elif why == WALK_DAMAGED:
-            damaged = 1
-            do.add64(read64(context + CONTEXT.control) + CONTROL.damaged, 1)
-        first = first if first != 0 else stamp
-        body = end - sent
-        tail = content - end  # of the content, without the last record's padding: 0 or less
-        if damaged != 0:
-            size = put_loss(extra, first, 0)
-            extra += padded(size)
-            if body == 0:
-                tail = size - padded(size)
         whole = sealed and up_to == length
-        following_progress = word(packet + 1, following, 0) if whole else word(packet + 1, page, up_to)
-        size = extra - header + body
-        put_packet(collector, number, header, packet, first, last, size + tail, size, discarded)
+        extra, stamp = load64(packing + PACKING.extra), load64(packing + PACKING.last)
         put_iovec(collector, header, extra - header)
-        if body != 0:
-            put_iovec(collector, records + sent, body)
+        if end != sent:
+            put_iovec(collector, records + sent, end - sent)
         store64(collector + COLLECTOR.headers_used, used + extra - header)
         put_send(
-            collector, number, following_progress, packet, size, load64(result + WALK_EVENTS), damaged, discarded,
-            page + 1 if whole else 0, last,
+            collector, number, word(packet + 1, following, 0) if whole else word(packet + 1, page, up_to), packet, size,
+            load64(packing + PACKING.events), why == WALK_DAMAGED, discarded, page + 1 if whole else 0, stamp,
         )  # fmt: skip
         if do.load8(begun) == 0:
             store8(begun, BEGUN)
-        stamp = last
         if not whole:
-            store64_release(lane + LANE.note, word(packet, page, up_to))  # C5
+            step(STEP.C5)
+            store64_release(lane + LANE.note, word(packet, page, up_to))
             return GATHERED
         packet += 1
         page, sent = following, 0
@@ -294,7 +278,8 @@ def finish(collector: int, unread: bool) -> None:
     lane = lane_number_at(collector, number)
     size = load64(send + SEND.bytes)
     if size != 0:
-        totals = next_totals(lane, packet)  # C4
+        step(STEP.C4)
+        totals = next_totals(lane, packet)
         tally(totals + (TOTALS.unread if unread else TOTALS.delivered), events)
         tally(totals + TOTALS.damaged, load64(send + SEND.damaged))
         store64(totals + TOTALS.discarded, load64(send + SEND.discarded))
@@ -303,10 +288,12 @@ def finish(collector: int, unread: bool) -> None:
             remember(collector, size, number + 1, events)
             tally(collector + COLLECTOR.wrote_packets, 1)
     # C7, release: whoever sees that the packet is behind us sees its totals (the next collector, statistics)
+    step(STEP.C7)
     store64_release(lane + LANE.progress, load64(send + SEND.progress))
     page = load64(send + SEND.recycle)
     if page != 0:
         recycle(context, page - 1)
+    step(STEP.C10)
     store64(collector + COLLECTOR.sends_done, done + 1)
     if done + 1 < load64(collector + COLLECTOR.sends_count):
         store64(collector + COLLECTOR.send_left, load64(send + SEND_BYTES + SEND.bytes))
@@ -332,6 +319,7 @@ def write_batch(collector: int, file: int) -> int:
             continue
         upcoming = load64(collector + COLLECTOR.iovec_next)
         iovec = read64(collector + COLLECTOR.iovecs) + upcoming * IOVEC_BYTES
+        step(STEP.C6)
         wrote = writev(file, iovec, load64(collector + COLLECTOR.iovec_count) - upcoming)
         if wrote < 0:
             error = load32(errno_location())
@@ -471,12 +459,14 @@ def settle(collector: int) -> int:
     next sees the switch (P3).  A plain load of the owner would not do.
     """
     context = read64(collector + COLLECTOR.context)
+    step(STEP.D1)
     store32_release(read64(context + CONTEXT.recording), 0)
     busy = 0
     for number in range(read64(context + CONTEXT.lanes_count)):
         settled = read64(collector + COLLECTOR.settled) + number
         if do.load8(settled) == 0:
             lane = lane_number_at(collector, number)
+            step(STEP.D2)
             # acquire: matched by P12, what the last owner committed is seen
             if do.swap_acquire(lane + LANE.owner, 0, read64(collector + COLLECTOR.me)) != 0:
                 give_back(lane)
@@ -505,5 +495,5 @@ def has_full_page(collector: int) -> int:
 
 COLLECTOR_ENTRIES = (
     pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep,
-    tokens_missing, doom, mark, free_doomed,
+    tokens_missing, doom, mark, free_doomed, *SNAPSHOT,
 )  # fmt: skip

@@ -4,7 +4,8 @@ A method's `self` is the object that the user sees (a Channel).  The first slot 
 `bytes` (layout.CONTEXT), so this code finds all it needs behind its arguments: its own text is the same in each
 process.
 
-While a lane is taken no Python object is touched and no Python can run: buffers are taken before.
+While a lane is taken no Python object is touched and no Python can run: buffers are taken before.  The exception is a
+reservation, which keeps its lane for the length of a block; `reserve` and `settle_reservation` are its two ends.
 """
 
 from __future__ import annotations
@@ -17,19 +18,44 @@ from .intrinsics import likely, load32, load64, read64, store64, store64_release
 from .lanes import (
     BLOCK,
     CONTEXT,
+    FULL,
+    LANE,
+    LANE_BYTES,
+    MODE_OVERWRITE,
     MONOTONIC,
+    OWNER_PID_MASK,
+    OWNER_PID_SHIFT,
+    RECORD_BYTES,
+    RECORDED,
+    REFUSED,
     SLOT,
     SLOT_BYTES,
     UNKNOWN_WRITER,
     WRITER,
     WRITER_BITS_MASK,
+    WRITER_BYTES,
+    address_of_position,
     apart,
+    commit,
+    count_timeout,
+    current_cpu,
+    give_back,
+    identity_word,
     inlined,
+    is_time_for_rescue,
+    lane_at,
+    may_wait,
     monotonic,
+    owner_word,
+    padded,
+    put_header,
     record,
     register,
     registered,
+    take,
+    wait_for_page,
 )
+from .recovery import reclaim_lane
 
 OBJECT_SLOT = object.__basicsize__  # of the first slot of a class without a base
 OBJECT_TYPE = object.__basicsize__ - 8  # ob_type is the last word of a PyObject
@@ -40,6 +66,7 @@ CLOCK_TRIES, REALTIME = 8, 0
 IMMORTAL = sys.version_info >= (3, 12)  # True and False are not counted
 ID_BLOB = wire.ID_BLOB
 IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
+RESERVE_LATER, RESERVED = 1, 2  # beside REFUSED
 
 py_buffer = do.scratch(BUFFER_BYTES)
 bytes_type = do.address_of("PyBytes_Type")
@@ -53,6 +80,9 @@ PyBuffer_Release = do.external("PyBuffer_Release", 1)
 PyErr_Format = do.external("PyErr_Format", 4, variadic=True)
 PyLong_FromLong = do.external("PyLong_FromLong", 1)
 PyObject_CallOneArg = do.external("PyObject_CallOneArg", 2)
+PyEval_SaveThread = do.external("PyEval_SaveThread", 0)
+PyEval_RestoreThread = do.external("PyEval_RestoreThread", 1)
+PyErr_CheckSignals = do.external("PyErr_CheckSignals", 0, result_bits=32)
 too_long = do.text("a blob of %zd bytes: this channel takes at most %zd (the page size decides, up to 65535)")
 
 
@@ -66,6 +96,18 @@ def boolean(value: bool) -> int:
 
 
 @apart
+def call_rescue(context: int, cpu: int) -> bool:
+    """No lane of this cpu was free: let Python look for dead owners.  False with an exception set."""
+    argument = PyLong_FromLong(cpu)
+    result = PyObject_CallOneArg(load64(context + CONTEXT.rescue), argument) if argument != 0 else 0
+    if argument != 0:
+        Py_DecRef(argument)
+    if result != 0:
+        Py_DecRef(result)
+    return result != 0
+
+
+@apart
 def introduce(context: int) -> int:
     """Register this thread, and let Python put names into its entry.
 
@@ -73,6 +115,11 @@ def introduce(context: int) -> int:
     """
     do.cold()
     me = register(context)
+    is_unknown = me & WRITER_BITS_MASK == UNKNOWN_WRITER
+    if is_unknown and read64(context + CONTEXT.mode) == MODE_OVERWRITE and is_time_for_rescue(context):
+        if not call_rescue(context, 0):
+            return 0
+        me = register(context)
     naming = load64(context + CONTEXT.naming)
     number = me & WRITER_BITS_MASK
     if naming != 0 and number != UNKNOWN_WRITER:
@@ -94,15 +141,65 @@ def refuse(size: int, limit: int) -> int:
     return 0
 
 
+@apart
+def wait_once(context: int, until: int) -> int:
+    """Mode block: wait for a page, a flush interval at most, without the GIL; then signals may be handled.
+
+    1: try again; 0: given up, which is counted; -1: an exception is set (Ctrl-C), and the event is counted as given up.
+    """
+    do.cold()
+    if not may_wait(context, until):
+        count_timeout(context)
+        return 0
+    thread = PyEval_SaveThread()
+    wait_for_page(context, until)
+    PyEval_RestoreThread(thread)
+    if PyErr_CheckSignals() != 0:
+        count_timeout(context)
+        return -1
+    return 1
+
+
+@apart
+def try_harder(context: int, me: int, identifier: int, data: int, size: int, result: int) -> int:
+    """The record found no room: the mode decides.  A new reference to True or False."""
+    do.cold()
+    if result == FULL:
+        until = monotonic(MONOTONIC) + read64(context + CONTEXT.block_ns)
+        while result == FULL:
+            again = wait_once(context, until)
+            if again < 0:
+                return 0
+            result = record(context, me, identifier, data, size) if again != 0 else REFUSED
+    elif (
+        read64(context + CONTEXT.mode) == MODE_OVERWRITE
+        and not is_off(context)
+        and is_time_for_rescue(context)
+        and not call_rescue(context, current_cpu(context))
+    ):
+        return 0
+    return boolean(result == RECORDED)
+
+
 @inlined
-def emit(context: int, identifier: int, data: int, size: int) -> int:
-    """Record a blob while the channel is recording; its size was checked."""
+def me_of(context: int) -> int:
+    """What this thread stores into a lane's owner, registered now if need be; 0 with an exception set."""
     me = registered(context)
     if not likely(me != 0):
         me = introduce(context)
-        if me == 0:
-            return 0
-    return boolean(record(context, me, identifier, data, size))
+    return me
+
+
+@inlined
+def emit(context: int, identifier: int, data: int, size: int) -> int:
+    """Record a blob while the channel is recording; its size was checked."""
+    me = me_of(context)
+    if not likely(me != 0):
+        return 0
+    result = record(context, me, identifier, data, size)
+    if not likely(result == RECORDED):
+        return try_harder(context, me, identifier, data, size, result)
+    return boolean(True)
 
 
 @inlined
@@ -168,6 +265,72 @@ def channel_event(channel: int, blob: int) -> int:
     return emit_buffer(channel, ID_BLOB, blob)
 
 
+# -- reservations
+
+
+@apart
+def has_another_lane(context: int, cpu: int, lane: int) -> bool:
+    """A lane of the cpu is free beside this one."""
+    slot = cpu % read64(context + CONTEXT.cpu_slots)
+    for number in range(read64(context + CONTEXT.lanes_per_cpu)):
+        other = lane_at(context, slot, number)
+        if other != lane and load64(other + LANE.owner) == 0:
+            return True
+    return False
+
+
+def reserve(context: int, size: int, result: int) -> int:
+    """Take a lane with room for a record of `size` bytes: RESERVED; or one of these.
+
+    RESERVE_LATER: the lane would be the cpu's last free one, so the record is to be emitted at the end of the block;
+    REFUSED: nothing is recorded (which is counted); -1: an exception is set.  Lane, position, cpu, and the address of
+    the bytes go into 4 words at `result`.  Called with the GIL.
+    """
+    if is_off(context):
+        return REFUSED
+    me = me_of(context)
+    if me == 0:
+        return -1
+    until = monotonic(MONOTONIC) + read64(context + CONTEXT.block_ns)
+    while True:
+        cpu = current_cpu(context)
+        if not has_another_lane(context, cpu, lane_at(context, cpu % read64(context + CONTEXT.cpu_slots), 0)):
+            return RESERVE_LATER
+        lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
+        if lane == FULL:
+            again = wait_once(context, until)
+            if again <= 0:
+                return again
+            continue
+        if lane == REFUSED:
+            return REFUSED
+        if not has_another_lane(context, cpu, lane):
+            give_back(lane)
+            return RESERVE_LATER
+        store64(result, lane)
+        store64(result + 8, position)
+        store64(result + 16, cpu)
+        store64(result + 24, address_of_position(context, position) + RECORD_BYTES)
+        return RESERVED
+
+
+def settle_reservation(context: int, lane: int, position: int, cpu: int, size: int) -> int:
+    """The end of a reservation of `size` bytes: commit it, or, where `size` is -1, leave no trace; give the lane back.
+
+    1 if it is recorded.  When recording went off meanwhile it is not.
+    """
+    recorded = size >= 0 and not is_off(context)
+    if recorded:
+        me = load64(lane + LANE.owner)
+        put_header(context, lane, address_of_position(context, position), ID_BLOB, cpu, me, size)
+        commit(lane, position + RECORD_BYTES + padded(size))
+    give_back(lane)
+    return recorded
+
+
+# -- the ends of threads and programs
+
+
 def thread_ended(block: int) -> int:
     """Destructor of the pthread key: the thread whose block this is has ended; its writer numbers may be freed."""
     for at in range(SLOT_BYTES, load64(block + BLOCK.end), SLOT_BYTES):
@@ -180,6 +343,33 @@ def thread_ended(block: int) -> int:
     store64(block + BLOCK.end, 0)
     store64_release(block + BLOCK.tid, 0)  # matched by the acquire of the CAS in `block_of`
     return 0
+
+
+def rescue_lane(context: int, number: int, dead: int) -> int:
+    """R2 to R5 where no collector does it (mode overwrite): give back the lane of an owner that is dead."""
+    return reclaim_lane(context, number, dead, owner_word(identity_word(context), UNKNOWN_WRITER))
+
+
+def disown(context: int) -> int:
+    """Called before this program's first event: what bears this process' name is of a program that it was before exec.
+
+    The threads of that program are gone, wherever they were; the process' death would not tell, as exec keeps pid and
+    start time.  Its lanes are given back (R2 to R5) and its writers have ended.  Returns the number of lanes.
+    """
+    identity = identity_word(context)
+    me = owner_word(identity, UNKNOWN_WRITER)
+    if identity & OWNER_PID_MASK == 0:
+        return 0
+    found = 0
+    for number in range(read64(context + CONTEXT.lanes_count)):
+        owner = load64(read64(context + CONTEXT.lanes) + number * LANE_BYTES + LANE.owner)
+        if owner != 0 and owner >> OWNER_PID_SHIFT == me >> OWNER_PID_SHIFT:
+            found += reclaim_lane(context, number, owner, me)
+    for number in range(1, read64(context + CONTEXT.writers_count)):
+        word = read64(context + CONTEXT.writers) + number * WRITER_BYTES + WRITER.identity
+        if load64(word) == identity:
+            store64_release(word, identity | IDENTITY_ENDED)  # matched by the acquire of W1
+    return found
 
 
 def read_clocks(target: int) -> int:
@@ -200,4 +390,4 @@ def read_clocks(target: int) -> int:
     return best
 
 
-PRODUCER = (channel_event, thread_ended, read_clocks)
+PRODUCER = (channel_event, reserve, settle_reservation, thread_ended, rescue_lane, disown, read_clocks)

@@ -15,6 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ..layout import fields_of
+from . import steps
 
 Table = TypeVar("Table")
 
@@ -156,6 +157,19 @@ def cold(typingctx: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+def step(typingctx: Any, number: Any) -> Any:
+    """Here a step of the protocol follows (steps.STEP).  No code, but for tests."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if steps.is_watched():
+            prototype = ir.FunctionType(ir.VoidType(), [_I64])
+            builder.call(cgutils.get_or_insert_function(builder.module, prototype, steps.HOOK), args)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic

@@ -1,8 +1,11 @@
 """The producer's half of the protocol: one event, from the switch to the commit.
 
 The steps, each one access to shared memory.  A process may be killed or stopped between any two of them; what then
-happens is said at the end of each line.  (The collector's steps stand at the head of collect.py.)
+happens is said at the end of each line.  (The collector's steps stand at the head of collect.py; all have a number in
+steps.py, by which tests kill a process there.)
 
+    V1   number     CAS writer.identity 0 -> me, once a thread   killed: freed like that of any process that is dead
+    V2   names      store tid, start time and names of the entry
     P1   look       load the recording switch                    off: return
     P2   take       CAS lane.owner 0 -> me, acquire              killed from here on: the collector gives the lane back
     P3   look again load the recording switch, under the lane    after it has taken every lane, nothing is committed
@@ -13,11 +16,25 @@ happens is said at the end of each line.  (The collector's steps stand at the he
     P8   successor  store old page.next (no page: lane.first)
     P9   switch     store position (sequence + 1, page, 0), release: the old page is full, the chain is longer by one
     P9a  wake       full fence; if the collector is asleep, sem_post(full)
-    P10  record     clock, last stamp, header, payload: behind the position, so it does not exist
+    P10  record     clock, last stamp, (P10a) header, payload: behind the position, so it does not exist
     P11  commit     store position, release                      killed: the record is in
-    P12  give back  store lane.owner = 0, release
+    P12  give back  store lane.owner = 0, release                (P13: what comes after it)
 
 P4 to P9 of a full page are the slow path; the fast path is P1 to P4 and P10 to P12: one locked instruction.
+
+If there is no waiting page at P5 or P6, the mode decides.  `drop`: counted, P12.  `block`: P12, then
+
+    B1   wait       sem_clockwait(waiting), at most a flush interval, without the GIL
+    B2   post back  sem_post(waiting): a token is taken at P5, together with the lane; then from P2 on again
+
+`overwrite` has no pool and no collector.  Each lane goes round in a ring of pages of its own (Geometry.ring), so in the
+place of P5 to P9a:
+
+    O1   count      store the records that were ever overwritten in this lane, with those of the oldest page, into the
+                    slot of totals that P9 makes valid
+    O2   length     store old page.length (P7) and then old page.owner = (lane, sequence): what a snapshot goes by
+    P9   switch     store position (sequence + 1, oldest page, 0), release; then a fence: who reads something that is
+                    written into the page from now on, and fences, sees a position from which the page has gone
 
 The segment is not trusted: whatever another process wrote into `position`, the page and the bytes in it are checked
 against the geometry before anything is written.  All state comes in through `context` (layout.CONTEXT); no address of
@@ -40,11 +57,13 @@ from .intrinsics import (
     load32,
     load64,
     read64,
+    step,
     store16,
     store32,
     store64,
     store64_release,
 )
+from .steps import STEP
 
 CONTEXT, CONTROL, CPU, LANE = (
     frozen(layout.CONTEXT), frozen(layout.CONTROL), frozen(layout.CPU), frozen(layout.LANE),
@@ -54,6 +73,8 @@ BLOCK, SLOT = frozen(layout.BLOCK), frozen(layout.SLOT)
 BLOCKS, BLOCK_BYTES = layout.BLOCKS, layout.BLOCK_BYTES
 RECORD = frozen(wire.RECORD)
 RECORD_BYTES, RECORD_ALIGNMENT = wire.RECORD_BYTES, wire.RECORD_ALIGNMENT
+TOTALS, TOTALS_BYTES = frozen(layout.TOTALS), layout.TOTALS_BYTES
+MODE_OVERWRITE, MODE_BLOCK, RING_PAGES = layout.MODE_OVERWRITE, layout.MODE_BLOCK, layout.RING_PAGES
 LINE_BYTES, LANE_BYTES, PAGE_BYTES, SLOT_BYTES, WRITER_BYTES = (
     layout.LINE_BYTES, layout.LANE_BYTES, layout.PAGE_BYTES, layout.SLOT_BYTES, layout.WRITER_BYTES,
 )  # fmt: skip
@@ -69,6 +90,7 @@ WRITER_BITS_MASK = (1 << layout.OWNER_WRITER_BITS) - 1
 CPU_ID_MASK = 0xFFFF
 CPU_ID_BAD = 1 << 31  # the kernel's -1 and -2, as u32
 NAME_BYTES = layout.WIDTHS["Name48"]
+REFUSED, RECORDED, FULL = 0, 1, 2  # what became of a record; FULL: mode block, there is no page, and none was missed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +102,8 @@ apart: Callable[[Function], Function] = numba.njit(
 
 sem_trywait = do.external("sem_trywait", 1, result_bits=32)
 sem_post = do.external("sem_post", 1, result_bits=32)
+sem_clockwait = do.external("sem_clockwait", 3, result_bits=32)
+kill = do.external("kill", 2, result_bits=32)
 sched_getcpu = do.external("sched_getcpu", 0, result_bits=32)
 clock_gettime = do.external("clock_gettime", 2, result_bits=32)
 pthread_getspecific = do.external("pthread_getspecific", 1)
@@ -98,6 +122,7 @@ thread_comm = do.text("/proc/thread-self/comm")
 FILE_BYTES = 1024
 O_CLOEXEC = 0o2000000
 MONOTONIC = 1
+RESCUE_EVERY_NS = 1_000_000_000
 
 
 @inlined
@@ -194,6 +219,20 @@ def block_of(context: int, tid: int) -> int:
 
 
 @apart
+def identity_word(context: int) -> int:
+    """This process, as it stands in the writer table: start time and pid, or pid 0 where nobody could judge it."""
+    start = max(start_ticks(process_stat()), 1)  # an identity is never 0
+    return (start << IDENTITY_PID_BITS) | (0 if read64(context + CONTEXT.foreign) != 0 else getpid())
+
+
+@inlined
+def owner_word(identity: int, writer: int) -> int:
+    """A writer of the process of this identity, as it stands in a lane's owner."""
+    start, pid = identity >> IDENTITY_PID_BITS, identity & OWNER_PID_MASK
+    return ((start & OWNER_START_MASK) << OWNER_START_SHIFT) | (pid << OWNER_PID_SHIFT) | writer
+
+
+@apart
 def register(context: int) -> int:
     """Claim an entry of the writer table for this thread, and keep in its slot what it stores into a lane's owner.
 
@@ -201,10 +240,7 @@ def register(context: int) -> int:
     threads than blocks.
     """
     do.cold()
-    pid = getpid()
-    start = max(start_ticks(process_stat()), 1)  # an identity is never 0
-    judged = 0 if read64(context + CONTEXT.foreign) != 0 else pid
-    identity = (start << IDENTITY_PID_BITS) | judged
+    identity = identity_word(context)
     count = read64(context + CONTEXT.writers_count)
     writers = read64(context + CONTEXT.writers)
     tid = gettid()
@@ -214,19 +250,19 @@ def register(context: int) -> int:
         candidate = 1 + (tid + i) % (count - 1)
         # acquire: what the collector cleared when it freed the entry comes before what is written into it now
         word = writers + candidate * WRITER_BYTES + WRITER.identity
+        step(STEP.V1)
         if load64(word) == 0 and do.swap_acquire(word, 0, identity):
             number, entry = candidate, word
             break
     if entry != 0:
+        step(STEP.V2)
         store32(entry + WRITER.tid, tid)
         store64(entry + WRITER.thread_start, start_ticks(thread_stat()))
         read_name(process_comm(), entry + WRITER.process)
         read_name(thread_comm(), entry + WRITER.thread)
-    me = (
-        ((start & OWNER_START_MASK) << OWNER_START_SHIFT)
-        | ((judged & OWNER_PID_MASK) << OWNER_PID_SHIFT)
-        | (number if number != 0 else UNKNOWN_WRITER)
-    )
+    if number == 0:
+        do.add64(read64(context + CONTEXT.control) + CONTROL.unnumbered, 1)
+    me = owner_word(identity, number if number != 0 else UNKNOWN_WRITER)
     if block != 0:
         slot = read64(context + CONTEXT.slot)
         store64(block + slot + SLOT.entry, entry)
@@ -255,7 +291,9 @@ def lane_at(context: int, cpu: int, number: int) -> int:
 @inlined
 def give_back(lane: int) -> None:
     """P12.  Release: matched by the acquire of P2, E1 and R2; the next owner sees all that this one wrote."""
+    step(STEP.P12)
     store64_release(lane + LANE.owner, 0)
+    step(STEP.P13)
 
 
 @inlined
@@ -275,11 +313,67 @@ def take_page(context: int, lane: int, sequence: int) -> int:
             page = 0
         owner = descriptors + page * PAGE_BYTES + PAGE.owner
         # acquire: matched by the release of C8; the collector has read what stood in the page
+        step(STEP.P6)
         if load64(owner) == 0 and do.swap_acquire(owner, 0, word):
             store16(lane + LANE.cursor, page + 1)
             return page
         page += 1
     return -1
+
+
+@inlined
+def ring_of(context: int, number: int) -> tuple[int, int]:
+    """Mode overwrite: the first page of a lane's ring, and how many there are (as Geometry.ring)."""
+    lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
+    share = read64(context + CONTEXT.pages_count) // read64(context + CONTEXT.cpu_slots)
+    first = share - RING_PAGES * (lanes_per_cpu - 1)
+    begin, which = number // lanes_per_cpu * share, number % lanes_per_cpu
+    if which == 0:
+        return begin, first
+    return begin + first + RING_PAGES * (which - 1), RING_PAGES
+
+
+@apart
+def count_records(page: int, length: int) -> int:
+    """Records in the first `length` bytes of a page, whatever stands there."""
+    records, offset = 0, 0
+    while offset < length:
+        size = (load64(page + offset + RECORD.id) >> 48) & 0xFFFF
+        offset += RECORD_BYTES + padded(size)
+        records += 1
+    return records
+
+
+@apart
+def turn_page(context: int, lane: int, position: int) -> None:
+    """O1 to P9: the lane goes on in the oldest page of its ring, whose records are overwritten."""
+    descriptors = read64(context + CONTEXT.descriptors)
+    number = (lane - read64(context + CONTEXT.lanes)) // LANE_BYTES
+    begin, size = ring_of(context, number)
+    old = (position >> PAGE_SHIFT) & PAGE_MASK
+    sequence = (position >> SEQUENCE_SHIFT) & SEQUENCE_MASK
+    page = begin if old == NO_PAGE else begin + (old - begin + 1) % size
+    oldest = descriptors + page * PAGE_BYTES
+    lost = 0
+    if load64(oldest + PAGE.owner) == ((number + 1) << SEQUENCE_BITS) | ((sequence + 1 - size) & SEQUENCE_MASK):
+        page_size = read64(context + CONTEXT.page_size)
+        lost = count_records(
+            read64(context + CONTEXT.pages) + page * page_size, min(load32(oldest + PAGE.length), page_size)
+        )
+    before = lane + LANE.totals + (sequence & 1) * TOTALS_BYTES + TOTALS.overwritten
+    after = lane + LANE.totals + ((sequence + 1) & 1) * TOTALS_BYTES + TOTALS.overwritten
+    step(STEP.O1)
+    store64(after, load64(before) + lost)
+    if old != NO_PAGE:
+        step(STEP.O2)
+        store32(descriptors + old * PAGE_BYTES + PAGE.length, position & COMMITTED_MASK)
+        # release: matched by the acquire of the snapshot; who sees the owner sees the length
+        store64_release(descriptors + old * PAGE_BYTES + PAGE.owner, ((number + 1) << SEQUENCE_BITS) | sequence)
+    store64(lane + LANE.taken, load64(lane + LANE.taken) + 1)
+    step(STEP.P9)
+    # release: matched by the acquire of the snapshot
+    store64_release(lane + LANE.position, (((sequence + 1) & SEQUENCE_MASK) << SEQUENCE_SHIFT) | (page << PAGE_SHIFT))
+    fence()  # pairs with the snapshot's, between its copy and its second look at the position
 
 
 @apart
@@ -288,6 +382,10 @@ def switch_page(context: int, lane: int, position: int) -> bool:
 
     The token of a search that found no page is not given back: a count that is too high must be able to fall.
     """
+    if read64(context + CONTEXT.mode) == MODE_OVERWRITE:
+        turn_page(context, lane, position)
+        return True
+    step(STEP.P5)
     if sem_trywait(read64(context + CONTEXT.waiting)) != 0:
         return False
     sequence = ((position >> SEQUENCE_SHIFT) + 1) & SEQUENCE_MASK
@@ -296,18 +394,26 @@ def switch_page(context: int, lane: int, position: int) -> bool:
         return False
     old = (position >> PAGE_SHIFT) & PAGE_MASK
     if old == NO_PAGE:
+        step(STEP.P8)
         store16(lane + LANE.first, page)
     else:
         descriptor = read64(context + CONTEXT.descriptors) + old * PAGE_BYTES
+        step(STEP.P7)
         store32(descriptor + PAGE.length, position & COMMITTED_MASK)
+        step(STEP.P8)
         store16(descriptor + PAGE.next, page)
     store64(lane + LANE.taken, load64(lane + LANE.taken) + 1)
+    step(STEP.P9)
     # P9, release: matched by the acquire of C1; who sees the new page sees the old one's length and successor
     store64_release(lane + LANE.position, (sequence << SEQUENCE_SHIFT) | (page << PAGE_SHIFT))
     # P9a: the position is stored before `asleep` is loaded; the collector sets `asleep`, fences and looks once more
     fence()
-    if load32(read64(context + CONTEXT.control) + CONTROL.asleep) != 0:
+    control = read64(context + CONTEXT.control)
+    if load32(control + CONTROL.asleep) != 0:
+        step(STEP.P9a)
         sem_post(read64(context + CONTEXT.full))
+    if load32(control + CONTROL.impatient) != 0:
+        store32(control + CONTROL.impatient, 0)  # a page has come: it makes sense to wait again
     return True
 
 
@@ -331,7 +437,7 @@ def is_sound(context: int, position: int) -> bool:
 
 @apart
 def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
-    """The slow path of `take`: a lane, taken, whose page has room for `need` bytes; 0 if refused, which is counted.
+    """The slow path of `take`: a lane, taken, whose page has room for `need` bytes; REFUSED, which is counted, or FULL.
 
     `lane` is one that is taken already, or 0.  The cpu's lanes are tried in order and then the next cpu's; nobody
     waits.
@@ -343,41 +449,46 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
     while True:
         while lane == 0 and tried < 2 * lanes_per_cpu:
             candidate = lane_at(context, (cpu + tried // lanes_per_cpu) % cpu_slots, tried % lanes_per_cpu)
-            if load64(candidate + LANE.owner) == 0 and do.swap_acquire(candidate + LANE.owner, 0, me):  # P2
+            step(STEP.P2)
+            if load64(candidate + LANE.owner) == 0 and do.swap_acquire(candidate + LANE.owner, 0, me):
                 lane = candidate
             tried += 1
         if lane == 0:
-            if load32(read64(context + CONTEXT.recording)) == 0:
-                return 0
-            do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_no_lane, 1)
-            return 0
-        if load32(read64(context + CONTEXT.recording)) == 0:  # P3
+            if load32(read64(context + CONTEXT.recording)) != 0:
+                do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_no_lane, 1)
+            return REFUSED
+        step(STEP.P3)
+        if load32(read64(context + CONTEXT.recording)) == 0:
             give_back(lane)
-            return 0
+            return REFUSED
         position = load64(lane + LANE.position)
         if has_room(context, position, need):
             return lane
         if is_sound(context, position):
             if switch_page(context, lane, position):
                 return lane
-            store64(lane + LANE.missed_no_page, load64(lane + LANE.missed_no_page) + 1)
+            waits = read64(context + CONTEXT.mode) == MODE_BLOCK
+            if not waits:
+                store64(lane + LANE.missed_no_page, load64(lane + LANE.missed_no_page) + 1)
             give_back(lane)
-            return 0
+            return FULL if waits else REFUSED
         give_back(lane)
         lane = 0
 
 
 @inlined
 def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
-    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, and its position; lane 0 if refused or off.
+    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, and its position.  In its place REFUSED or FULL.
 
     The position that was checked is the one that is used: whoever writes into the segment cannot change it in between.
     """
     cpu_slots = read64(context + CONTEXT.cpu_slots)
     slot = cpu if likely(cpu < cpu_slots) else cpu % cpu_slots
     lane = lane_at(context, slot, 0)
+    step(STEP.P2)
     # P2, acquire: matched by the release of P12, E5 and R5
     if likely(do.swap_acquire(lane + LANE.owner, 0, me) != 0):
+        step(STEP.P3)
         position = load64(lane + LANE.position)  # P4
         if likely(
             load32(read64(context + CONTEXT.recording)) != 0  # P3: ordered after P2 by its acquire
@@ -387,12 +498,13 @@ def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
     else:
         lane = 0
     lane = find_room(context, me, slot, lane, need)
-    if lane == 0:
-        return 0, 0
+    if lane <= FULL:
+        return lane, 0
     position = load64(lane + LANE.position)
-    if not has_room(context, position, need):
+    if not has_room(context, position, need):  # somebody wrote nonsense into it just now
+        store64(lane + LANE.missed_no_page, load64(lane + LANE.missed_no_page) + 1)
         give_back(lane)
-        return 0, 0
+        return REFUSED, 0
     return lane, position
 
 
@@ -424,6 +536,7 @@ def stamp_record(context: int, lane: int) -> int:
     last = load64(lane + LANE.last_stamp)
     if not likely(stamp >= last):
         stamp = bounded_stamp(context, stamp, last)
+    step(STEP.P10)
     store64(lane + LANE.last_stamp, stamp)
     return stamp
 
@@ -435,21 +548,86 @@ def padded(size: int) -> int:
 
 
 @inlined
-def record(context: int, me: int, identifier: int, data: int, size: int) -> bool:
-    """One record: P1 to P12.  `size` was checked; `me` comes from `registered` or `register`."""
+def put_header(context: int, lane: int, target: int, identifier: int, cpu: int, me: int, size: int) -> None:
+    """P10: the header of a record whose lane is held."""
+    do.write64(target + RECORD.cycles, stamp_record(context, lane))
+    do.write64(
+        target + RECORD.id,
+        identifier | ((cpu & CPU_ID_MASK) << 16) | ((me & WRITER_BITS_MASK) << 32) | (size << 48),
+    )
+
+
+@inlined
+def commit(lane: int, position: int) -> None:
+    """P11.  Release: matched by the acquire of C1; who sees the position sees the record."""
+    step(STEP.P11)
+    store64_release(lane + LANE.position, position)
+
+
+@inlined
+def record(context: int, me: int, identifier: int, data: int, size: int) -> int:
+    """One record: P1 to P12; RECORDED, REFUSED or FULL.
+
+    `size` was checked; `me` comes from `registered` or `register`.
+    """
     need = RECORD_BYTES + padded(size)
     cpu = current_cpu(context)
     lane, position = take(context, me, cpu, need)
-    if not likely(lane != 0):
-        return False
-    at = address_of_position(context, position)
-    do.write64(at + RECORD.cycles, stamp_record(context, lane))
-    do.write64(
-        at + RECORD.id,
-        identifier | ((cpu & CPU_ID_MASK) << 16) | ((me & WRITER_BITS_MASK) << 32) | (size << 48),
-    )
-    do.copy(at + RECORD_BYTES, data, size)
-    # P11, release: matched by the acquire of C1; who sees the position sees the record
-    store64_release(lane + LANE.position, position + need)
+    if not likely(lane > FULL):
+        return lane
+    target = address_of_position(context, position)
+    put_header(context, lane, target, identifier, cpu, me, size)
+    step(STEP.P10a)
+    do.copy(target + RECORD_BYTES, data, size)
+    commit(lane, position + need)
     give_back(lane)
-    return True
+    return RECORDED
+
+
+# -- when there is no room
+
+
+@apart
+def count_timeout(context: int) -> None:
+    """An event of the mode block was given up."""
+    cpu = current_cpu(context) % read64(context + CONTEXT.cpu_slots)
+    do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_timeout, 1)
+
+
+@apart
+def may_wait(context: int, until: int) -> bool:
+    """Mode block: it makes sense to wait for a page, until the time given (ns, monotonic).
+
+    It does not when the collector is gone, or when somebody has waited in vain and no page has come since: a reader
+    that is stopped, or a collector, costs one limit and not one an event.
+    """
+    control = read64(context + CONTEXT.control)
+    collector = load32(control + CONTROL.collector_pid)
+    gone = collector == 0 or (read64(context + CONTEXT.foreign) == 0 and kill(collector, 0) < 0)
+    if gone or load32(control + CONTROL.impatient) != 0:
+        return False
+    if monotonic(MONOTONIC) < until:
+        return True
+    store32(control + CONTROL.impatient, 1)
+    return False
+
+
+@apart
+def wait_for_page(context: int, until: int) -> None:
+    """B1, B2.  No lane is held."""
+    wake = min(until, monotonic(MONOTONIC) + read64(context + CONTEXT.slice_ns))
+    time = timespec()
+    store64(time, wake // 1_000_000_000)
+    store64(time + 8, wake % 1_000_000_000)
+    step(STEP.B1)
+    if sem_clockwait(read64(context + CONTEXT.waiting), MONOTONIC, time) == 0:
+        step(STEP.B2)
+        sem_post(read64(context + CONTEXT.waiting))
+
+
+@apart
+def is_time_for_rescue(context: int) -> bool:
+    """Mode overwrite, where no collector gives back the lanes of the dead: true for one producer, once a second."""
+    word = read64(context + CONTEXT.control) + CONTROL.rescued_ns
+    now_ns, last = monotonic(MONOTONIC), load64(word)
+    return not 0 <= now_ns - last < RESCUE_EVERY_NS and do.swap_acquire(word, last, now_ns) != 0

@@ -14,6 +14,7 @@ from .intrinsics import (
     load64,
     load64_acquire,
     read64,
+    step,
     store8,
     store16,
     store32,
@@ -37,8 +38,10 @@ from .lanes import (
     now,
     padded,
 )
+from .steps import STEP
 from .words import COLLECTOR, lane_number_at, word
 
+PACKING = frozen(layout.PACKING)
 SEND, SEND_BYTES, IOVEC_BYTES = frozen(layout.SEND), layout.SEND_BYTES, layout.IOVEC_BYTES
 NO_RECORDS, BEGUN = layout.NO_RECORDS, layout.BEGUN
 NAME_BYTES = layout.WIDTHS["Name48"]
@@ -50,11 +53,12 @@ WRITER_BODY, CLOCK_BODY, LOSS_BODY = (
 WRITER_BODY_BYTES, CLOCK_BODY_BYTES, LOSS_BODY_BYTES = (
     wire.WRITER_BODY_BYTES, wire.CLOCK_BODY_BYTES, wire.LOSS_BODY_BYTES,
 )  # fmt: skip
-ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_LOG, FIRST_ID, LOSS_DAMAGED = (
+ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_LOG, FIRST_ID, LOSS_DAMAGED, LOSS_OVERWRITTEN = (
     wire.ID_WRITER, wire.ID_LOSS, wire.ID_PADDING, wire.ID_CLOCK, wire.ID_LOG, wire.FIRST_ID, wire.LOSS_DAMAGED,
+    wire.LOSS_OVERWRITTEN,
 )  # fmt: skip
 WRITER_RECORD_MAX = wire.padded(RECORD_BYTES + WRITER_BODY_BYTES + 2 * NAME_BYTES)
-OTHER_RECORDS_MAX = wire.padded(RECORD_BYTES + CLOCK_BODY_BYTES) + wire.padded(RECORD_BYTES + LOSS_BODY_BYTES)
+OTHER_RECORDS_MAX = wire.padded(RECORD_BYTES + CLOCK_BODY_BYTES) + 2 * wire.padded(RECORD_BYTES + LOSS_BODY_BYTES)
 IDENTITY_PID_MASK = (1 << layout.IDENTITY_PID_BITS) - 1
 IDENTITY_START_MASK = (1 << layout.IDENTITY_START_BITS) - 1
 BITS = 8
@@ -123,13 +127,13 @@ def put_clock(context: int, at: int, stamp: int, cpu: int) -> int:
 
 
 @apart
-def put_loss(at: int, stamp: int, cpu: int) -> int:
-    """A loss record for a stretch of nonsense, of which nobody can say how many records it was; its size."""
+def put_loss(at: int, stamp: int, cpu: int, count: int, reason: int) -> int:
+    """A loss record for `count` records until now (0: nobody can say how many); its size."""
     body = at + RECORD_BYTES
     store64(body + LOSS_BODY.begin, 0)
     store64(body + LOSS_BODY.end, stamp)
-    store64(body + LOSS_BODY.count, 0)
-    store8(body + LOSS_BODY.reason, LOSS_DAMAGED)
+    store64(body + LOSS_BODY.count, count)
+    store8(body + LOSS_BODY.reason, reason)
     put_header(at, stamp, ID_LOSS, cpu, WRITER_BITS_MASK, LOSS_BODY_BYTES)
     return RECORD_BYTES + LOSS_BODY_BYTES
 
@@ -150,34 +154,33 @@ def announce(collector: int, number: int, writer: int) -> bool:
     return True
 
 
-# Results of a walk, in words of scratch memory.
-WALK_END, WALK_CONTENT, WALK_FIRST, WALK_LAST, WALK_EVENTS, WALK_EXTRA, WALK_WHY = 0, 8, 16, 24, 32, 40, 48
-WALKED, WALK_DAMAGED, WALK_CLASS = 0, 1, 2
+WALKED, WALK_DAMAGED, WALK_CLASS = 0, 1, 2  # why a walk ended
 
 
 @apart
-def walk(collector: int, number: int, page: int, begin: int, end: int, stamp: int, header: int, result: int) -> None:
-    """Look at each record in [begin, end) of a page, and put the writers' records behind the packet's header.
+def walk(collector: int, number: int, page: int, header: int, packing: int) -> None:
+    """Look at each record in [begin, up_to) of a page, and put the writers' records behind the packet's header.
 
     Finds the first and last stamp, the exact size of the content and the number of events.
 
-    `page` and `header` are addresses; no stamp may be below `stamp`.  Stops at the first record that is not one, and at
-    one whose class is not in the reader's metadata yet.
+    `page` and `header` are addresses.  Stops at the first record that is not one, and at one whose class is not in the
+    reader's metadata yet.
     """
     context = read64(collector + COLLECTOR.context)
     writers = read64(context + CONTEXT.writers_count)
     known_ids = load64(collector + COLLECTOR.known_ids)
     latest = now(context) + read64(context + CONTEXT.clock_limit)
     extra = header + PACKET_BYTES
-    at, content, events, last, first = begin, begin, 0, stamp, 0
+    begin, up_to = load64(packing + PACKING.begin), load64(packing + PACKING.up_to)
+    at, content, events, last, first = begin, begin, 0, load64(packing + PACKING.stamp), 0
     why = WALKED
-    while at < end:
+    while at < up_to:
         cycles = load64(page + at + RECORD.cycles)
         rest = load64(page + at + RECORD.id)  # one load: whoever writes here meanwhile, this is what is checked
         identifier, cpu = rest & 0xFFFF, (rest >> 16) & 0xFFFF
         writer, size = (rest >> 32) & 0xFFFF, (rest >> 48) & 0xFFFF
         after = at + RECORD_BYTES + padded(size)
-        if after > end or cycles < last or cycles > latest:
+        if after > up_to or cycles < last or cycles > latest:
             why = WALK_DAMAGED
             break
         if identifier >= known_ids:
@@ -193,19 +196,23 @@ def walk(collector: int, number: int, page: int, begin: int, end: int, stamp: in
             if load64(collector + COLLECTOR.clock_due) != 0:
                 store64(collector + COLLECTOR.clock_due, 0)
                 extra += put_clock(context, extra, first, cpu)
+            overwritten = load64(collector + COLLECTOR.overwritten)
+            if overwritten != 0:
+                store64(collector + COLLECTOR.overwritten, 0)
+                extra += padded(put_loss(extra, first, cpu, overwritten, LOSS_OVERWRITTEN))
         if 0 < writer < writers and announce(collector, number, writer):
             extra += padded(put_writer(context, extra, first, writer, cpu))
         events += identifier != ID_PADDING
         last = cycles
         content = at + RECORD_BYTES + size
         at = after
-    store64(result + WALK_END, at)
-    store64(result + WALK_CONTENT, content)
-    store64(result + WALK_FIRST, first)
-    store64(result + WALK_LAST, last)
-    store64(result + WALK_EVENTS, events)
-    store64(result + WALK_EXTRA, extra)
-    store64(result + WALK_WHY, why)
+    store64(packing + PACKING.end, at)
+    store64(packing + PACKING.content, content)
+    store64(packing + PACKING.first, first)
+    store64(packing + PACKING.last, last)
+    store64(packing + PACKING.events, events)
+    store64(packing + PACKING.extra, extra)
+    store64(packing + PACKING.why, why)
 
 
 @apart
@@ -226,6 +233,38 @@ def put_packet(
     store64(header + PACKET.events_discarded, discarded)
     store32(header + PACKET.cpu_id, number // read64(context + CONTEXT.lanes_per_cpu))
     store32(header + PACKET.lane, number)
+
+
+@apart
+def pack(collector: int, number: int, page: int, header: int, packing: int) -> int:
+    """A packet of the records of a page that are good; its size in bytes.
+
+    Its head, with the collector's own records, goes to `header` and ends at `extra`; the records stay where they are.
+    What is not good ends it, with a loss record.  0: its first record is of a class that is not in the metadata yet.
+    """
+    walk(collector, number, page, header, packing)
+    begin, end = load64(packing + PACKING.begin), load64(packing + PACKING.end)
+    extra, why = load64(packing + PACKING.extra), load64(packing + PACKING.why)
+    if why == WALK_CLASS:
+        store64(collector + COLLECTOR.classes_due, 1)
+        if end == begin:
+            return 0
+    first = load64(packing + PACKING.first)
+    first = first if first != 0 else load64(packing + PACKING.stamp)
+    tail = load64(packing + PACKING.content) - end  # of the content, without the last record's padding: 0 or less
+    if why == WALK_DAMAGED:
+        do.add64(read64(read64(collector + COLLECTOR.context) + CONTEXT.control) + CONTROL.damaged, 1)
+        size = put_loss(extra, first, 0, 0, LOSS_DAMAGED)
+        extra += padded(size)
+        store64(packing + PACKING.extra, extra)
+        if end == begin:
+            tail = size - padded(size)
+    size = extra - header + end - begin
+    put_packet(
+        collector, number, header, load64(packing + PACKING.packet), first, load64(packing + PACKING.last),
+        size + tail, size, load64(packing + PACKING.discarded),
+    )  # fmt: skip
+    return size
 
 
 @apart
@@ -270,4 +309,5 @@ def put_empty(collector: int, number: int, progress: int, packet: int, discarded
     store64(collector + COLLECTOR.headers_used, used + PACKET_BYTES)
     put_send(collector, number, progress, packet, PACKET_BYTES, 0, 0, discarded, 0, stamp)
     store8(read64(collector + COLLECTOR.begun) + number, BEGUN)
-    store64_release(lane_number_at(collector, number) + LANE.note, word(packet, NO_PAGE, NO_RECORDS))  # C5
+    step(STEP.C5)
+    store64_release(lane_number_at(collector, number) + LANE.note, word(packet, NO_PAGE, NO_RECORDS))

@@ -12,6 +12,7 @@ from .intrinsics import (
     load64,
     load64_acquire,
     read64,
+    step,
     store8,
     store16,
     store32,
@@ -31,6 +32,7 @@ from .lanes import (
     SEQUENCE_BITS,
     SEQUENCE_MASK,
     SEQUENCE_SHIFT,
+    TOTALS,
     WRITER,
     WRITER_BITS_MASK,
     WRITER_BYTES,
@@ -38,9 +40,9 @@ from .lanes import (
     give_back,
     is_sound,
 )
+from .steps import STEP
 from .words import (
     COLLECTOR,
-    TOTALS,
     descriptor_at,
     lane_number_at,
     next_totals,
@@ -59,7 +61,8 @@ int_word = do.scratch(8)
 def seal_lane(context: int, number: int, me: int) -> bool:
     """E1 to E5, for a lane that was wholly sent: it gets no page, so that its page can go back to the pool."""
     lane = read64(context + CONTEXT.lanes) + number * LANE_BYTES
-    if do.swap_acquire(lane + LANE.owner, 0, me) == 0:  # E1
+    step(STEP.E1)
+    if do.swap_acquire(lane + LANE.owner, 0, me) == 0:
         return False
     position, progress = load64(lane + LANE.position), load64(lane + LANE.progress)
     page = (position >> PAGE_SHIFT) & PAGE_MASK
@@ -71,9 +74,12 @@ def seal_lane(context: int, number: int, me: int) -> bool:
         and word(0, page, committed) == word(0, (progress >> PAGE_SHIFT) & PAGE_MASK, progress & COMMITTED_MASK)
     ):
         descriptor = descriptor_at(context, page)
-        store32(descriptor + PAGE.length, committed)  # E2
-        store16(descriptor + PAGE.next, NO_PAGE)  # E3
+        step(STEP.E2)
+        store32(descriptor + PAGE.length, committed)
+        step(STEP.E3)
+        store16(descriptor + PAGE.next, NO_PAGE)
         sequence = (position >> SEQUENCE_SHIFT) + 1
+        step(STEP.E4)
         store64_release(lane + LANE.position, word(sequence, NO_PAGE, 0))  # E4: matched by C1
         sealed = True
     give_back(lane)  # E5
@@ -126,21 +132,27 @@ def suspect(collector: int, start: int) -> int:
     return -1
 
 
-def reclaim(collector: int, number: int, dead: int) -> int:
+@apart
+def reclaim_lane(context: int, number: int, dead: int, me: int) -> bool:
     """R2 to R5: give back the lane of an owner that is dead, and the page that it had taken and not linked.
 
-    Returns 1 if the lane was still the dead one's.
+    True if the lane was still the dead one's.
     """
-    context = read64(collector + COLLECTOR.context)
-    lane = lane_number_at(collector, number)
-    if do.swap_acquire(lane + LANE.owner, dead, read64(collector + COLLECTOR.me)) == 0:  # R2
-        return 0
+    lane = read64(context + CONTEXT.lanes) + number * LANE_BYTES
+    step(STEP.R2)
+    if do.swap_acquire(lane + LANE.owner, dead, me) == 0:
+        return False
     orphan = tag(number, (load64(lane + LANE.position) >> SEQUENCE_SHIFT) + 1)
     for page in range(read64(context + CONTEXT.pages_count)):
         if load64(descriptor_at(context, page) + PAGE.owner) == orphan:
             recycle(context, page)  # R3, R4
     give_back(lane)  # R5
-    return 1
+    return True
+
+
+def reclaim(collector: int, number: int, dead: int) -> int:
+    """R2 to R5, by the collector."""
+    return reclaim_lane(read64(collector + COLLECTOR.context), number, dead, read64(collector + COLLECTOR.me))
 
 
 def sweep(collector: int) -> int:
@@ -167,6 +179,7 @@ def sweep(collector: int) -> int:
             oldest = load64(descriptor_at(context, head) + PAGE.owner)
         age = (oldest - owner) & SEQUENCE_MASK
         if 1 <= age < 1 << (SEQUENCE_BITS - 1):
+            step(STEP.Q1)
             recycle(context, page)
             freed += 1
     return freed
@@ -247,6 +260,7 @@ def free_doomed(collector: int) -> int:
             at = read64(collector + COLLECTOR.announced) + number * stride + (writer >> 3)
             store8(at, do.load8(at) & ~(1 << (writer & 7)))
         entry = read64(context + CONTEXT.writers) + writer * WRITER_BYTES
+        step(STEP.W2)
         store64_release(entry + WRITER.identity, 0)  # matched by the acquire of the CAS in `register`
         freed += 1
     return freed

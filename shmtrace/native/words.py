@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import layout
 from . import intrinsics as do
-from .intrinsics import frozen, load64, read64, store64, store64_release
+from .intrinsics import frozen, load64, read64, step, store64, store64_release
 from .lanes import (
     CONTEXT,
     CONTROL,
@@ -18,12 +18,15 @@ from .lanes import (
     SEQUENCE_BITS,
     SEQUENCE_MASK,
     SEQUENCE_SHIFT,
+    TOTALS,
+    TOTALS_BYTES,
     apart,
     inlined,
     sem_post,
 )
+from .steps import STEP
 
-COLLECTOR, TOTALS, TOTALS_BYTES = frozen(layout.COLLECTOR), frozen(layout.TOTALS), layout.TOTALS_BYTES
+COLLECTOR = frozen(layout.COLLECTOR)
 
 
 @inlined
@@ -75,7 +78,9 @@ def tally(at: int, more: int) -> None:
 @apart
 def recycle(context: int, page: int) -> None:
     """C8, C9.  Release: matched by the acquire of P6; what stood in the page has been read."""
+    step(STEP.C8)
     store64_release(descriptor_at(context, page) + PAGE.owner, 0)
+    step(STEP.C9)
     sem_post(read64(context + CONTEXT.waiting))
 
 
@@ -83,11 +88,12 @@ def recycle(context: int, page: int) -> None:
 def missed_in(context: int, number: int) -> int:
     """Records refused so far that are told in this lane's stream: its own, and in a cpu's first lane the cpu's."""
     lane = read64(context + CONTEXT.lanes) + number * LANE_BYTES
-    missed = load64(lane + LANE.missed_no_page) + load64(lane + LANE.missed_timeout)
+    missed = load64(lane + LANE.missed_no_page)
     lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
     if number % lanes_per_cpu == 0:
         cpu = read64(context + CONTEXT.cpus) + number // lanes_per_cpu * LINE_BYTES
-        missed += load64(cpu + CPU.missed_no_lane) + load64(cpu + CPU.missed_bad_arguments)
+        missed += load64(cpu + CPU.missed_no_lane) + load64(cpu + CPU.missed_timeout)
+        missed += load64(cpu + CPU.missed_bad_arguments)
     return missed
 
 

@@ -18,6 +18,8 @@ __all__ = ["Clock"]
 SECOND_NS = 1_000_000_000
 SLOPE_SPAN_NS = SECOND_NS  # readings this far apart know the frequency better than the description
 DENSITY = 100  # readings kept a second
+MOST_READINGS = 1 << 16  # kept in all; then every other one is forgotten
+LIMIT_NS = 1 << 63  # a time is a signed 64-bit number of ns, everywhere: what lies beyond it is damage
 STEP_NS = 10_000  # wall and monotonic clock drift apart by more than this and
 STEP_PPM = 100  # this: somebody set the wall clock
 
@@ -65,6 +67,8 @@ class Clock:
         ):
             return
         self._readings.insert(at, reading)
+        if len(self._readings) > MOST_READINGS:
+            del self._readings[1:-1:2]
         self._forget()
 
     def convert(self, cycles: int) -> tuple[int, int]:
@@ -73,7 +77,10 @@ class Clock:
             self._draw(cycles)
         run = cycles - self._cycles
         monotonic_ns = self._monotonic_ns + run * self._rise // self._run
-        return monotonic_ns + self._offset_ns + run * self._drift // self._run, monotonic_ns
+        wall_ns = monotonic_ns + self._offset_ns + run * self._drift // self._run
+        if -LIMIT_NS <= wall_ns < LIMIT_NS and -LIMIT_NS <= monotonic_ns < LIMIT_NS:
+            return wall_ns, monotonic_ns
+        return _bounded(wall_ns), _bounded(monotonic_ns)
 
     def _draw(self, cycles: int) -> None:
         """The line that `cycles` is on: a point, and rise and drift of the offset over a run of cycles."""
@@ -98,3 +105,7 @@ class Clock:
         """For want of a reading: cycles are taken to count from the boot, as the monotonic clock does."""
         known = self._description
         return Reading(0, 0, known.offset_s * SECOND_NS + known.offset * SECOND_NS // known.frequency)
+
+
+def _bounded(time_ns: int) -> int:
+    return max(-LIMIT_NS, min(time_ns, LIMIT_NS - 1))

@@ -1,7 +1,8 @@
 """The description that a trace carries: its clock, and the events that its users defined.
 
 Only what `wire.metadata` and `wire.event` write is understood, with the types of `wire.FIELD_TYPES`.  Quoted text holds
-no line break there, so whatever stands at the beginning of a line is not a user's.
+no line break there, so whatever stands at the beginning of a line is not a user's.  No pattern looks at more than a
+line or two from where it begins: a text may be long, and anything.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ _CODES = {
     "u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i8": "b", "i16": "h", "i32": "i", "i64": "q",
     "f32": "f", "f64": "d", "bool": "?",
 }  # fmt: skip
+USERS_IDS = range(wire.FIRST_ID, 1 << 16)
 _LENGTH = struct.Struct("<H")  # ahead of a field of bytes
 assert {*_CODES, "str", "bytes"} == set(wire.FIELD_TYPES)
 
-_TEXT = r'"((?:[^"\\]|\\.)*)"'
-_TRACE = re.compile(r'^\s*major = 1; minor = 8; uuid = "([0-9a-fA-F-]+)"', re.MULTILINE)
-_ENV = re.compile(rf"^\s*hostname = {_TEXT}; channel = {_TEXT};", re.MULTILINE)
+_TEXT = r'"((?:[^"\\\n]|\\.)*)"'
+_TRACE = re.compile(r'^[ \t]*major = 1; minor = 8; uuid = "([0-9a-fA-F-]+)"', re.MULTILINE)
+_ENV = re.compile(rf"^[ \t]*hostname = {_TEXT}; channel = {_TEXT};", re.MULTILINE)
 _CLOCK = re.compile(
-    rf'^\s*name = tsc; uuid = "([0-9a-fA-F-]+)"; description = {_TEXT};\s*'
+    rf'^[ \t]*name = tsc; uuid = "([0-9a-fA-F-]+)"; description = {_TEXT};\n?[ \t]*'
     r"freq = (\d+); offset_s = (-?\d+); offset = (-?\d+);",
     re.MULTILINE,
 )
@@ -144,7 +146,7 @@ def describe(text: str) -> Description:
                 int(offset_s),
                 int(offset),
             ),
-            {made.id: made for made in map(_event_class, _EVENT.finditer(text)) if made.id >= wire.FIRST_ID},
+            {made.id: made for made in map(_event_class, _EVENT.finditer(text)) if made.id in USERS_IDS},
         )
     except ValueError as error:
         raise InvalidDescription(f"metadata that makes no sense: {error}") from None
@@ -158,7 +160,7 @@ def _event_class(match: re.Match[str]) -> EventClass:
         _unquote(name),
         kind or "event",
         None if level is None else int(level),
-        tuple(_fields(text)) if number >= wire.FIRST_ID else (),
+        tuple(_fields(text)) if number in USERS_IDS else (),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import wire
 from .errors import DirectoryNotEmpty, OutputFailed
-from .records import COLLECTORS_IDS, loss_of, writer_of
+from .records import COLLECTORS_IDS, MOST_WRITERS, loss_of, writer_of
 from .stream import Metadata, Packet, RecordDamaged, heads
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Recorder:
         self.bytes = 0
         self.missed = 0
         self.lost = 0
+        self.overwritten = 0  # of a flight recorder: what was there before
         self._unwritten = 0
         self._writers: set[tuple[int, int, int, int]] = set()
         self._delivered = delivered
@@ -89,9 +90,10 @@ class Recorder:
 
     def summary(self) -> str:
         """What was recorded, in one line."""
+        overwritten = f", {self.overwritten:,} overwritten" if self.overwritten else ""
         return (
             f"{self.events:,} events, {_amount(self.bytes)}, {self.writers:,} writers, "
-            f"{self.missed:,} missed, {self.lost:,} lost -> {self.directory}"
+            f"{self.missed:,} missed, {self.lost:,} lost{overwritten} -> {self.directory}"
         )
 
     def add(self, items: Iterable[Item]) -> None:
@@ -122,9 +124,14 @@ class Recorder:
     def _count_head(self, packet: Packet, head: Head) -> None:
         body = packet.data[head.body : head.body + head.size]
         if head.id == wire.ID_WRITER and (announced := writer_of(body)):
-            self._writers.add(announced[1].identity)
+            if len(self._writers) < MOST_WRITERS:
+                self._writers.add(announced[1].identity)
         elif head.id == wire.ID_LOSS and (loss := loss_of(body)):
-            self.lost += loss[1]
+            reason, count = loss
+            if reason == wire.LOSS_REASONS[wire.LOSS_OVERWRITTEN]:
+                self.overwritten += count
+            else:
+                self.lost += count
 
     def _count_unwritten(self, packet: Packet) -> None:
         with contextlib.suppress(RecordDamaged):

@@ -16,7 +16,7 @@ import warnings
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from .. import wire
-from ..layout import UNKNOWN_WRITER
+from ..layout import UNKNOWN_WRITER, WIDTHS
 from .clock import Clock
 from .description import describe
 from .errors import InvalidDescription, NotATrace, TraceWarning
@@ -28,11 +28,23 @@ if TYPE_CHECKING:
     from .description import Description, Fields
     from .stream import Head, Item
 
-__all__ = ["COLLECTORS_IDS", "Decoder", "Record", "Writer", "follow_directory", "loss_of", "read", "writer_of"]
+__all__ = [
+    "COLLECTORS_IDS",
+    "MOST_WRITERS",
+    "Decoder",
+    "Record",
+    "Writer",
+    "follow_directory",
+    "loss_of",
+    "read",
+    "writer_of",
+]
 
 CHUNK_BYTES = 1 << 20
 LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
 LOG_LEVELS = 100
+NAME_BYTES = WIDTHS["Name48"]
+MOST_WRITERS = 1 << 20  # known in all lanes together; one more, and all are forgotten
 ROUND_S = 0.05  # between two looks at a directory that is being recorded
 
 # made by the collector, ahead of the others
@@ -81,7 +93,6 @@ class Writer(NamedTuple):
 
 
 NOBODY = (0, 0, None, None, None, None)  # in place of a Writer
-_NO_WRITERS: dict[int, Writer] = {}
 
 
 def writer_of(body: memoryview) -> tuple[int, Writer] | None:
@@ -91,7 +102,7 @@ def writer_of(body: memoryview) -> tuple[int, Writer] | None:
     start, thread_start, pid, tid, number = _WRITER.unpack_from(body)
     process, _, rest = bytes(body[_WRITER.size :]).partition(b"\0")
     thread = rest.partition(b"\0")[0]
-    names = process.decode("utf-8", "replace"), thread.decode("utf-8", "replace")
+    names = (name[:NAME_BYTES].decode("utf-8", "replace") for name in (process, thread))
     return number, Writer(start, thread_start, pid, tid, *names)
 
 
@@ -113,7 +124,7 @@ class Decoder:
         self._warn = warn
         self._description: Description | None = None
         self._clock: Clock | None = None
-        self._writers: dict[int, dict[int, Writer]] = {}
+        self._writers: dict[tuple[int, int], Writer] = {}  # by lane and number
         self._unknown: set[int] = set()  # ids told already
 
     def describe(self, text: str) -> Description:
@@ -182,8 +193,7 @@ class Decoder:
             return None
         name, kind, fields = decoded
         wall, monotonic = self._convert(head.cycles)
-        writer = self._writers.get(packet.lane, _NO_WRITERS).get(head.writer, NOBODY)
-        _, _, pid, tid, process, thread = writer
+        _, _, pid, tid, process, thread = self._writers.get((packet.lane, head.writer), NOBODY)
         return Record(
             wall, monotonic, head.cycles, name, kind, head.cpu, packet.lane, pid, tid, process, thread, fields
         )
@@ -213,7 +223,9 @@ class Decoder:
         if head.id == wire.ID_CLOCK:
             self._read_clock(body)
         elif (announced := writer_of(body)) is not None and announced[0] != UNKNOWN_WRITER:
-            self._writers.setdefault(packet.lane, {})[announced[0]] = announced[1]
+            if len(self._writers) >= MOST_WRITERS:
+                self._writers.clear()
+            self._writers[packet.lane, announced[0]] = announced[1]
         return None
 
     def _loss(self, packet: Packet, cycles: int, reason: str, count: int) -> Record:
@@ -319,7 +331,7 @@ def _parsed(source: BinaryIO, place: str) -> Iterator[list[Item]]:
     described = False
     offset = 0
     receive = getattr(source, "read1", source.read)
-    while data := receive(CHUNK_BYTES):
+    while data := _receive(receive, place):
         items = parser.feed(data)
         if len(data) < CHUNK_BYTES:
             items += parser.idle()
@@ -334,6 +346,13 @@ def _parsed(source: BinaryIO, place: str) -> Iterator[list[Item]]:
     yield items
 
 
+def _receive(receive: Callable[[int], bytes], place: str) -> bytes:
+    try:
+        return receive(CHUNK_BYTES)
+    except OSError as error:
+        raise NotATrace(f"{place} cannot be read: {error.strerror}") from None
+
+
 class _Lane:
     """The file of one lane, read as far as it goes."""
 
@@ -342,12 +361,17 @@ class _Lane:
         self._parser = Parser(uuid)
         self._offset = 0
 
-    def items(self, until: int, *, last: bool) -> Iterator[list[Item]]:
+    def items(self, until: int, warn: Callable[[str], None], *, last: bool) -> Iterator[list[Item]]:
         """What is new up to the byte `until`.  The file is open only while a piece is read: there may be many."""
         while self._offset < until:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(self._offset)
-                data = file.read(min(LANE_CHUNK_BYTES, until - self._offset))
+            try:
+                with self.path.open("rb", buffering=0) as file:
+                    file.seek(self._offset)
+                    data = file.read(min(LANE_CHUNK_BYTES, until - self._offset))
+            except OSError as error:
+                warn(f"{self.path}: byte {self._offset}: {until - self._offset} bytes cannot be read: {error.strerror}")
+                self._offset = until
+                break
             if not data:  # somebody made it shorter
                 break
             self._offset += len(data)
@@ -355,11 +379,16 @@ class _Lane:
         yield self._parser.end() if last else self._parser.idle()
 
 
+def _ignore(_line: str) -> None:
+    """What is wrong is told when it is read once more."""
+
+
 class _Directory:
     """A trace directory, which may still grow."""
 
     def __init__(self, path: pathlib.Path, warn: Callable[[str], None]) -> None:
         self._path = path
+        self._warn = warn
         self._decoder = Decoder(warn)
         self._lanes: dict[pathlib.Path, _Lane] = {}
         self._uuid = b""
@@ -377,6 +406,8 @@ class _Directory:
             version = status.st_ino, status.st_size, status.st_mtime_ns
             if version == self._metadata:
                 return
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LIMIT_BYTES:
+                raise NotATrace(f"{self._path} is no trace: its file `metadata` is not one that shmtrace writes")
             text = file.read_text("utf-8", "replace")
         except OSError as error:
             raise NotATrace(f"{self._path} is no trace: its file `metadata` cannot be read: {error.strerror}") from None
@@ -389,11 +420,11 @@ class _Directory:
         Raises:
             NotATrace: there is no description.
         """
-        sizes = {path: path.stat().st_size for path in self._files()}
+        sizes = dict(self._files())
         self.open()  # after the sizes: the recorder writes the description of a packet before the packet
         if not self._lanes:  # clock records tell of what came before them: look at those of all lanes first
             for path, size in sizes.items():
-                for items in _Lane(path, self._uuid).items(size, last=True):
+                for items in _Lane(path, self._uuid).items(size, _ignore, last=True):
                     self._decoder.learn(items)
         for path in sizes.keys() - self._lanes.keys():
             self._lanes[path] = _Lane(path, self._uuid)
@@ -401,11 +432,20 @@ class _Directory:
         return heapq.merge(*parts, key=operator.attrgetter("cycles"))
 
     def _records(self, lane: _Lane, until: int, *, last: bool) -> Iterator[Record]:
-        for items in lane.items(until, last=last):
+        for items in lane.items(until, self._warn, last=last):
             yield from self._decoder.records(items, str(lane.path))
 
-    def _files(self) -> list[pathlib.Path]:
-        return sorted(path for path in self._path.iterdir() if _LANE_FILE.fullmatch(path.name) and path.is_file())
+    def _files(self) -> Iterator[tuple[pathlib.Path, int]]:
+        """The lanes' files and their sizes."""
+        try:
+            paths = sorted(path for path in self._path.iterdir() if _LANE_FILE.fullmatch(path.name))
+        except OSError as error:
+            raise NotATrace(f"{self._path} cannot be read: {error.strerror}") from None
+        for path in paths:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status.st_size
 
 
 def follow_directory(

@@ -26,6 +26,7 @@ __all__ = ["Head", "Item", "Metadata", "Packet", "Parser", "RecordDamaged", "Ski
 LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
 LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
 SIGNATURE = b"/* CTF 1.8"
+DOUBT = 16  # with bytes in doubt, the next look is after this part of them has come anew: a look costs a copy of them
 
 _CODES = {"U8": "B", "U16": "H", "U32": "I", "U64": "Q", "Stamp": "Q", "Uuid": "16s"}
 
@@ -243,6 +244,8 @@ class Parser:
         rest = data[at:]
         self._chunks = [rest] if rest else []
         self._held = len(rest)
+        if self._bad is not None:
+            self._need = max(self._need, self._held + self._held // DOUBT)
         self._offset += at
         return items
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture
 def channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Channel:
     channel = Channel(tmp_path / "app")
-    monkeypatch.setattr(shmtrace.segment, "open_segment", lambda name: channel if name == "app" else None)
+    monkeypatch.setattr(shmtrace.segment, "open_streamed", lambda name: channel if name == "app" else None)
     return channel
 
 

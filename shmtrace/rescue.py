@@ -1,0 +1,61 @@
+"""What a collector does for the dead, where there is none: in the mode overwrite.
+
+Who attaches, who takes a snapshot, and at most once a second a producer that found every lane of its cpu taken, give
+back the lanes whose owners are dead, under the segment's lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from .context import address_of, make_context, segment_addresses
+from .layout import CONTROL, LANE
+from .native import functions
+from .process import is_owner_dead
+
+if TYPE_CHECKING:
+    from .segment import Segment
+
+_rescue_lane = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_disown = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+
+
+def rescue(segment: Segment) -> None:
+    """Give back what the dead hold: lanes, and when there are no others the numbers of writers.  Raises OSError."""
+    give_back_lanes(segment)
+    if segment.u64(CONTROL.unnumbered) and segment.is_table_full():
+        from .collector.snapshot import free_writers
+
+        free_writers(segment)
+
+
+def give_back_lanes(segment: Segment) -> None:
+    """Give back the lanes of dead owners, unless somebody else is at it.  Raises OSError if the channel was removed."""
+    context = make_context(**segment_addresses(segment))
+    file = segment.open_lock()
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        rescue = _rescue_lane(functions("producer")["rescue_lane"])
+        for lane in range(segment.geometry.lanes):
+            owner = segment.u64(segment.lane_at(lane) + LANE.owner)
+            if owner != 0 and is_owner_dead(owner):
+                rescue(address_of(context), lane, owner - (owner >> 63 << 64))
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(file)
+
+
+def disown(context: bytes) -> None:
+    """Let go of what this process held as the program that it was before exec.  Before its first event."""
+    if _is_main_interpreter():  # a sub-interpreter's process holds what its main interpreter does
+        _disown(functions("producer")["disown"])(address_of(context))
+
+
+def _is_main_interpreter() -> bool:
+    api = ctypes.pythonapi
+    api.PyInterpreterState_Get.restype = api.PyInterpreterState_Main.restype = ctypes.c_void_p
+    return bool(api.PyInterpreterState_Get() == api.PyInterpreterState_Main())

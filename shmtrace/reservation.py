@@ -1,0 +1,189 @@
+"""Space in a page for a block of code to write into: `with channel.reserve(n) as view`.
+
+The lane is taken for the length of the block, by whichever thread began it; events and other reservations meanwhile
+take other lanes.  At the end of the block the record is committed, and nothing of it exists before.
+
+What keeps others from the bytes is the taken lane, so the lane must be held as long as anything in this process can
+write there.  Releasing the view does not make an end of slices and arrays that were made of it.  So each reservation
+has an exporter of its own, of which they all hold a reference: it, and nothing else, holds the lane (`_Hold`).  A view
+that outlives its block is a BufferError; then nothing is committed, and the lane is given back when the view is gone.
+
+The view goes through a second mapping of the pages, which a forked child does not have: it has private memory in its
+place.  To the child, the lane is not its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import os
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from .context import address_of
+from .native import functions
+from .native.loader import MAP_FAILED, MAP_NORESERVE, libc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from .segment import Segment
+
+LATER = 1  # as native/entry.py has it, and the order of the words
+LANE_WORD, POSITION_WORD, CPU_WORD, ADDRESS_WORD = range(4)
+MREMAP_MAYMOVE, MADV_DONTFORK = 1, 10
+MAP_FIXED_NOREPLACE = 0x10_0000
+
+libc.mremap.restype = ctypes.c_void_p
+libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+
+
+@functools.cache
+def _function(name: str, arguments: int) -> Callable[..., int]:
+    """A function of the jitted code, to be called with the GIL."""
+    return ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(functions("producer")[name])
+
+
+class Pages:
+    """The second mapping of a segment's pages, made when it is first wanted."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._original = segment.address + segment.geometry.pages_at
+        self._size = segment.geometry.segment_bytes - segment.geometry.pages_at
+        self._address = 0
+        self._lock = threading.Lock()
+
+    def view_of(self, address: int) -> int:
+        """The address in the second mapping of the same byte."""
+        with self._lock:
+            if self._address == 0:
+                # an old size of 0 makes another mapping of the same memory
+                mapped = libc.mremap(self._original, 0, self._size, MREMAP_MAYMOVE)
+                if mapped == MAP_FAILED:
+                    raise OSError(ctypes.get_errno(), "the pages cannot be mapped once more")
+                libc.madvise(mapped, self._size, MADV_DONTFORK)
+                self._address = mapped
+                _mapped.add(self)
+            return self._address + address - self._original
+
+    def after_fork(self) -> None:
+        """In the child: what views of the parent's reservations look at is private memory, and there are none here."""
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE
+        libc.mmap(self._address, self._size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        self._address = 0
+        self._lock = threading.Lock()
+
+
+_mapped: set[Pages] = set()
+
+
+def _after_fork() -> None:
+    while _mapped:
+        _mapped.pop().after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class _Hold:
+    """A lane that is taken.  It is given back at the latest when nothing refers to this object any more."""
+
+    __slots__ = ("_context", "_pid", "_words")
+
+    def __init__(self, context: bytes) -> None:
+        self._context = context
+        self._pid = os.getpid()
+        self._words = (ctypes.c_int64 * 4)()  # the code stores them before a signal handler can run
+
+    def take(self, size: int) -> int:
+        """Take a lane; what `reserve` in native/entry.py returns.  Raises what a signal handler does."""
+        return _function("reserve", 3)(address_of(self._context), size, ctypes.addressof(self._words))
+
+    @property
+    def is_held(self) -> bool:
+        return self._words[LANE_WORD] != 0
+
+    @property
+    def address(self) -> int:
+        """Where the bytes are."""
+        return self._words[ADDRESS_WORD]
+
+    def settle(self, size: int) -> bool:
+        """Commit a record of `size` bytes, or (-1) leave no trace; True if it is recorded.
+
+        The lane of a parent is not a child's to give back.
+        """
+        lane, position, cpu, _ = self._words
+        self._words[LANE_WORD] = 0
+        if lane == 0 or os.getpid() != self._pid:
+            return False
+        return bool(_function("settle_reservation", 5)(address_of(self._context), lane, position, cpu, size))
+
+    def __del__(self) -> None:
+        self.settle(-1)
+
+
+class _Exporter(ctypes.Array[ctypes.c_ubyte]):
+    """What memoryviews of a page refer to; a type of one size, because ctypes keeps every type for ever."""
+
+    _type_, _length_ = ctypes.c_ubyte, 0xFFFF
+    hold: _Hold
+
+
+class Reservation:
+    """What `Channel.reserve` gives: a context manager, to be used once."""
+
+    __slots__ = ("_context", "_event", "_exporter", "_hold", "_later", "_pages", "_size", "_view", "recorded")
+
+    recorded: bool  #: True once the bytes are in the trace
+
+    def __init__(self, context: bytes, pages: Pages | None, size: int, event: Callable[[Any], bool]) -> None:
+        self._context = context
+        self._pages = pages  # None: the channel is off for good
+        self._size = size
+        self._event = event
+        self._hold: _Hold | None = None
+        self._exporter: _Exporter | None = None
+        self._view: memoryview | None = None
+        self._later = False
+        self.recorded = False
+
+    def __enter__(self) -> memoryview:
+        if self._view is not None:
+            raise RuntimeError("a reservation is for one block: call channel.reserve() for each")
+        if self._pages is not None:
+            hold = _Hold(self._context)
+            self._later = hold.take(self._size) == LATER
+            if hold.is_held:
+                self._hold = hold
+                self._exporter = _Exporter.from_address(self._pages.view_of(hold.address))
+                self._exporter.hold = hold
+                self._view = memoryview(self._exporter).cast("B")[: self._size]
+                return self._view
+        self._view = memoryview(bytearray(self._size))  # nothing is recorded, or it is copied at the end
+        return self._view
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._later and kind is None and self._view is not None:
+            self.recorded = self._event(self._view)
+        hold, self._hold = self._hold, None
+        if self._view is not None:
+            with suppress(BufferError):  # an array was made of it
+                self._view.release()
+        if hold is None:
+            return
+        exporter = weakref.ref(self._exporter)
+        self._exporter = None
+        if exporter() is None:
+            self.recorded = hold.settle(-1 if kind is not None else self._size)
+        elif kind is None:
+            raise BufferError(
+                "something still refers to the view of a reservation whose block has ended (a slice, an array): "
+                "nothing is recorded, and the space is not given back until that is gone"
+            )
