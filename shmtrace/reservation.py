@@ -92,11 +92,12 @@ os.register_at_fork(after_in_child=_after_fork)
 class _Hold:
     """A lane that is taken.  It is given back at the latest when nothing refers to this object any more."""
 
-    __slots__ = ("_context", "_pid", "_words")
+    __slots__ = ("_context", "_pid", "_settle", "_words")
 
     def __init__(self, context: bytes) -> None:
         self._context = context
         self._pid = os.getpid()
+        self._settle = _function("settle_reservation", 5)  # at hand when the interpreter ends, too
         self._words = (ctypes.c_int64 * 4)()  # the code stores them before a signal handler can run
 
     def take(self, size: int) -> int:
@@ -121,7 +122,7 @@ class _Hold:
         self._words[LANE_WORD] = 0
         if lane == 0 or os.getpid() != self._pid:
             return False
-        return bool(_function("settle_reservation", 5)(address_of(self._context), lane, position, cpu, size))
+        return bool(self._settle(address_of(self._context), lane, position, cpu, size))
 
     def __del__(self) -> None:
         self.settle(-1)

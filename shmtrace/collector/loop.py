@@ -87,6 +87,8 @@ class Collector:
         self._blind = ours != namespaces()
         if self._blind:
             say(f"channel {segment.name!r} is of another pid or time namespace: what dead processes hold stays held")
+        # our own segment is mapped, so it must be found
+        self._maps_tell = not self._blind and not has_left(pid, *segment.identity)
         self._packets_before = 0
         self._next_flush = self._next_clock = 0.0
         segment.set_u32(CONTROL.asleep, 0)  # a predecessor may have been killed in its sleep
@@ -276,7 +278,7 @@ class Collector:
             self._left_looks.clear()
         self._left_looks[owner] = now + CENSUS_EVERY_S
         pid = owner >> layout.OWNER_PID_SHIFT & layout.OWNER_PID_MASK
-        return pid != 0 and has_left(pid, *self._segment.identity)
+        return self._maps_tell and pid != 0 and has_left(pid, *self._segment.identity)
 
     def _mend(self) -> None:
         """M1: tokens that died with their holders."""
@@ -306,7 +308,7 @@ class Collector:
                 pid = process & (1 << layout.IDENTITY_PID_BITS) - 1
                 alive[process] = self._blind or not is_dead(pid, process >> layout.IDENTITY_PID_BITS)
                 if alive[process] and process == self._next_left:
-                    alive[process] = self._blind or not has_left(pid, *segment.identity)
+                    alive[process] = not (self._maps_tell and has_left(pid, *segment.identity))
             if ended or not alive[process]:
                 self._doomed |= self._state.doom(number)
         self._state.mark()
