@@ -14,6 +14,29 @@ if TYPE_CHECKING:
     import pytest
 
 
+PRANGE = """
+import numba
+import shmtrace
+
+channel = shmtrace.attach()
+
+
+def emit(number):
+    channel.event(b"%d" % number)
+
+
+@numba.njit(parallel=True)
+def kernel(count):
+    for number in numba.prange(count):
+        with numba.objmode():
+            emit(number)
+
+
+numba.set_num_threads(2)
+kernel(1000)
+"""
+
+
 def emit_in_child(channel: shmtrace.Channel, blobs: list[bytes]) -> int:
     child = os.fork()
     if child == 0:
@@ -66,3 +89,14 @@ def test_with_a_full_table_events_are_recorded_under_the_unknown_writer(
         b"known": os.getpid(),
         b"unknown": None,
     }
+
+
+def test_threads_of_a_parallel_kernel_are_writers_of_their_own(tmp_path: Path) -> None:
+    program = tmp_path / "kernel.py"
+    program.write_text(PRANGE)
+    with running("run", "-o", tmp_path / "trace", program) as run:
+        assert run.wait(60) == 0
+    records = [record for record in shmtrace.read(tmp_path / "trace") if record.kind == "event"]
+    assert {record.fields["blob"] for record in records} == {b"%d" % number for number in range(1000)}
+    assert len(records) == 1000
+    assert len({record.tid for record in records}) == 2
