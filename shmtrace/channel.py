@@ -368,7 +368,11 @@ def create_channel(
         name, geometry, mode=layout.MODES[mode], flush_ms=flush_ms, block_ms=block_ms,
         clock=(kind, *read_clocks(kind)), session=_session,
     )  # fmt: skip
-    return open_channel(name)
+    try:
+        return open_channel(name)
+    except BaseException:  # no memory to map it, for one
+        segment.unlink_objects(name, segment.runtime_directory() / name)
+        raise
 
 
 def _shrink(name: str, geometry: Geometry, least: int) -> None:

@@ -57,8 +57,8 @@ def _is_gone(pid: int, start: int, start_mask: int) -> bool:
     except PermissionError:
         pass
     fields = _stat(pid)
-    if fields is None:
-        return not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self/stat")
+    if fields is None:  # hidden (hidepid), no /proc, no descriptor left; kill said that it is there
+        return False
     if int(fields[19]) & start_mask != start & start_mask:
         return True
     return _has_ended(fields) and _threads_have_ended(pid)
@@ -99,8 +99,8 @@ def _threads_have_ended(pid: int) -> bool:
     try:
         threads = [_stat(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")]
     except OSError:
-        return True
-    return all(thread is None or _has_ended(thread) for thread in threads)
+        return False
+    return all(thread is not None and _has_ended(thread) for thread in threads)
 
 
 def namespaces() -> tuple[int, int]:

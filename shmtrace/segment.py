@@ -118,10 +118,10 @@ def runtime_directory() -> Path:
 
 @contextmanager
 def locked(path: Path | str) -> Iterator[None]:
-    """Hold the lock of a file, which the kernel gives back when its holder dies."""
+    """Hold the lock of a file, which the kernel gives back when its holder dies.  Raises ChannelError."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _take_lock(file, path)
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
@@ -139,7 +139,7 @@ def names_locked() -> Iterator[None]:
     while True:
         file = _open_names_lock(path)
         try:
-            _take_names_lock(file, path)
+            _take_lock(file, path)
             with suppress(FileNotFoundError):
                 if os.lstat(path).st_ino == os.fstat(file).st_ino:
                     break
@@ -190,7 +190,8 @@ def _foreign_names_lock(path: str) -> ChannelForeign:
     )
 
 
-def _take_names_lock(file: int, path: str) -> None:
+def _take_lock(file: int, path: Path | str) -> None:
+    """Raises ChannelError when the holder, who may be stopped, keeps it for too long."""
     limit = time.monotonic() + LOCK_LIMIT_S
     while True:
         try:

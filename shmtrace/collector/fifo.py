@@ -56,12 +56,14 @@ class WriteEnd:
 
 
 def open_for_reader(path: Path) -> WriteEnd | None:
-    """The write end, if somebody has the read end open, else None.  Raises FifoLost."""
+    """The write end, if somebody has the read end open, else None.  Raises FifoLost, and OSError where it may pass."""
     try:
         file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ENXIO:
             return None
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         raise FifoLost(f"the FIFO {path} is gone: {error.strerror}") from None
     status = os.fstat(file)
     if not stat.S_ISFIFO(status.st_mode) or status.st_uid != os.geteuid():

@@ -147,9 +147,15 @@ class Collector:
 
     def _wait_for_reader(self) -> WriteEnd | None:
         """The FIFO's end once somebody reads; None if it is time to end."""
-        began = time.monotonic()
+        began, told = time.monotonic(), False
         while not self._ending:
-            end = open_for_reader(self._segment.fifo)
+            try:
+                end = open_for_reader(self._segment.fifo)
+            except OSError as error:  # no descriptor left, for one: it may pass
+                end = None
+                if not told:
+                    told = True
+                    self._say(f"the FIFO of channel {self.name!r} cannot be served: {error.strerror}; trying again")
             if end is not None:
                 return end
             idle = time.monotonic() - began

@@ -154,7 +154,7 @@ class _Crew:
                     self.add(name)
             except ChannelNotStreamed:
                 self._given_up[name] = segment
-            except ShmtraceError as error:
+            except (ShmtraceError, OSError) as error:  # no descriptor left, for one: the next look may do better
                 if self._refused.get(name) != segment:
                     say(str(error))
                 self._refused[name] = segment

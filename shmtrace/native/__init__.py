@@ -85,8 +85,9 @@ def _from_cache(unit: str) -> dict[str, int] | None:
     directory = cache_directory()
     if directory is None:
         return None
+    key = f"{unit}-{_key(unit)}"
     try:
-        file = os.open(directory / f"{unit}-{_key(unit)}.o", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(directory / f"{key}.o", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     status = os.fstat(file)
@@ -96,12 +97,17 @@ def _from_cache(unit: str) -> dict[str, int] | None:
     with open(file, "rb") as stream:
         contents = stream.read()
     code = contents[DIGEST_BYTES:]
-    if hashlib.sha256(code).digest() != contents[:DIGEST_BYTES]:
+    if _digest(key, code) != contents[:DIGEST_BYTES]:
         return None
     try:
         return load(code)
     except (ObjectCodeError, OSError):
         return None
+
+
+def _digest(key: str, code: bytes) -> bytes:
+    """Covers the key, too: good code of another unit or another version is not good here."""
+    return hashlib.sha256(key.encode() + code).digest()
 
 
 def _compile(unit: str) -> dict[str, int]:
@@ -113,7 +119,8 @@ def _compile(unit: str) -> dict[str, int]:
     code = compile_object(getattr(import_module(f"{__name__}.{module}"), entries))
     directory = cache_directory()
     if directory is not None:
-        _store(directory / f"{unit}-{_key(unit)}.o", hashlib.sha256(code).digest() + code)
+        key = f"{unit}-{_key(unit)}"
+        _store(directory / f"{key}.o", _digest(key, code) + code)
     return load(code)
 
 

@@ -221,8 +221,9 @@ def block_of(context: int, tid: int) -> int:
 @apart
 def identity_word(context: int) -> int:
     """This process, as it stands in the writer table: start time and pid, or pid 0 where nobody could judge it."""
-    start = max(start_ticks(process_stat()), 1)  # an identity is never 0
-    return (start << IDENTITY_PID_BITS) | (0 if read64(context + CONTEXT.foreign) != 0 else getpid())
+    ticks = start_ticks(process_stat())  # 0: no descriptor left, or no /proc
+    unknown = ticks == 0 or read64(context + CONTEXT.foreign) != 0
+    return (max(ticks, 1) << IDENTITY_PID_BITS) | (0 if unknown else getpid())  # an identity is never 0
 
 
 @inlined

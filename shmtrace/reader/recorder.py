@@ -192,7 +192,7 @@ class Recorder:
 
 def _lock(directory: pathlib.Path) -> int:
     try:
-        directory.mkdir(mode=0o777, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise OutputFailed(f"{directory} cannot be made a trace directory: {error.strerror}") from None

@@ -198,7 +198,7 @@ def _unread(descriptor: int) -> int:
 
 def _open(segment: Segment) -> int:
     try:
-        descriptor = os.open(segment.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(segment.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise ChannelError(
             f"the FIFO of channel {segment.name} cannot be opened: {segment.fifo}: {error.strerror}"
