@@ -85,8 +85,8 @@ def _from_cache(unit: str) -> dict[str, int] | None:
     directory = cache_directory()
     if directory is None:
         return None
-    key = f"{unit}-{_key(unit)}"
     try:
+        key = f"{unit}-{_key(unit)}"
         file = os.open(directory / f"{key}.o", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
