@@ -12,17 +12,14 @@ import multiprocessing
 import os
 import pickle
 import re
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +27,9 @@ import posix_ipc
 import pytest
 
 import commands
+import elsewhere
 import shmtrace
+from elsewhere import edit, in_child, in_new_process, objects
 from recording import collected
 from shmtrace import layout, segment
 from shmtrace.layout import CONTROL, PAGE
@@ -39,33 +38,7 @@ from shmtrace.segment import open_segment, segment_path, semaphore_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NOBODY = 65_534
 SMALL: dict[str, Any] = {"page_size": 4096, "pages": 16}
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-
-
-def in_child(function: Callable[[], object], *, uid: int | None = None) -> Any:  # noqa: ANN401
-    """What a function gives, or the exception that it raises, in a forked child, as another user if need be."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if uid is not None:
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-            result = function()
-        except BaseException as error:  # noqa: BLE001
-            result = error
-        with os.fdopen(write, "wb") as stream:
-            pickle.dump(result, stream)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        answer = stream.read()
-    os.waitpid(child, 0)
-    return pickle.loads(answer)
 
 
 def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -106,18 +79,6 @@ def reading(channel: shmtrace.Channel, output: Path | str = os.devnull) -> Itera
 
 def blobs(stream: Path) -> list[object]:
     return [record.fields["blob"] for record in shmtrace.read(stream) if record.name == "blob"]
-
-
-def objects(name: str) -> list[Path]:
-    """What there is of a channel in shared memory."""
-    return list(Path("/dev/shm").glob(f"*{name}*"))
-
-
-def edit(name: str, offset: int, data: bytes) -> None:
-    """Write into a channel's segment as a file."""
-    with Path(segment_path(name)).open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 @pytest.fixture
@@ -234,279 +195,6 @@ def test_the_longest_fifo_path_is_found_by_who_opens_the_channel(
         shmtrace.create_channel(channel_name, **SMALL)
 
 
-# -- what others left under the names
-
-
-def squat(path: str, content: bytes = b"") -> None:
-    """Make a file as another user."""
-
-    def make() -> None:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "wb") as file:
-            file.write(content)
-
-    assert in_child(make, uid=NOBODY) is None
-
-
-@needs_root
-@pytest.mark.parametrize("which", ["segment", "full", "waiting"])
-def test_a_name_that_another_user_squats_cannot_be_created(channel_name: str, which: str) -> None:
-    path = segment_path(channel_name) if which == "segment" else semaphore_path(channel_name, which)
-    squat(path)
-    try:
-        with pytest.raises(shmtrace.ChannelForeign, match=f"{re.escape(path)} belongs to nobody"):
-            shmtrace.create_channel(channel_name, **SMALL)
-        assert Path(path).exists()
-        assert len(objects(channel_name)) == 1
-    finally:
-        Path(path).unlink()
-
-
-@needs_root
-def test_a_copy_of_a_channel_that_another_user_made_is_neither_opened_nor_removed(channel_name: str) -> None:
-    shmtrace.create_channel(channel_name, **SMALL).close()
-    content = Path(segment_path(channel_name)).read_bytes()
-    shmtrace.remove_channel(channel_name)
-    squat(segment_path(channel_name), content)
-    try:
-        for call in (shmtrace.open_channel, shmtrace.remove_channel):
-            with pytest.raises(shmtrace.ChannelForeign, match="belongs to nobody"):
-                call(channel_name)
-        assert Path(segment_path(channel_name)).exists()
-    finally:
-        Path(segment_path(channel_name)).unlink()
-
-
-@needs_root
-@pytest.mark.parametrize("which", ["full", "waiting"])
-def test_a_semaphore_of_another_user_is_not_opened(channel: shmtrace.Channel, which: str) -> None:
-    path = semaphore_path(channel.name, which)
-    content = Path(path).read_bytes()
-    Path(path).unlink()
-    squat(path, content)
-    with pytest.raises(shmtrace.ChannelForeign, match=f"{re.escape(path)} belongs to nobody"):
-        in_new_process(channel.name)
-    Path(path).unlink()
-    with pytest.raises(shmtrace.ChannelRemoved, match=re.escape(path)):
-        in_new_process(channel.name)
-
-
-def in_new_process(name: str) -> None:
-    """Open a channel as a process does that has not opened it yet; raises what it raises."""
-
-    def attach() -> None:
-        from shmtrace import channel
-
-        channel._attachments.clear()
-        shmtrace.open_channel(name)
-
-    error = in_child(attach)
-    if error is not None:
-        raise error
-
-
-@needs_root
-def test_what_root_made_under_the_name_of_another_user_is_foreign_to_that_user(channel_name: str) -> None:
-    path = segment_path(channel_name).replace(f".{os.geteuid()}.", f".{NOBODY}.")
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        for call in (shmtrace.open_channel, shmtrace.remove_channel):
-            error = in_child(partial(call, channel_name), uid=NOBODY)
-            assert isinstance(error, shmtrace.ChannelForeign)
-            assert "belongs to root" in str(error)
-        assert Path(path).exists()
-    finally:
-        Path(path).unlink()
-
-
-@needs_root
-def test_two_users_may_have_channels_of_one_name(channel: shmtrace.Channel) -> None:
-    def use() -> bool:
-        directory = tempfile.mkdtemp()
-        os.environ["SHMTRACE_DIR"] = directory
-        try:
-            with shmtrace.create_channel(channel.name, **SMALL) as own:
-                result = own.fifo == Path(directory, own.name) and own.stats()["pages"] == 16
-            shmtrace.remove_channel(channel.name)
-            return result
-        finally:
-            shutil.rmtree(directory)
-
-    assert in_child(use, uid=NOBODY) is True
-    shmtrace.open_channel(channel.name).close()
-
-
-@pytest.mark.parametrize("which", ["segment", "full", "waiting"])
-@pytest.mark.parametrize("target", ["real", "dangling"])
-def test_no_symbolic_link_is_followed(channel: shmtrace.Channel, tmp_path: Path, which: str, target: str) -> None:
-    path = segment_path(channel.name) if which == "segment" else semaphore_path(channel.name, which)
-    shutil.move(path, tmp_path / "real")
-    Path(path).symlink_to(tmp_path / target)
-    with pytest.raises(shmtrace.ChannelError) as raised:
-        in_new_process(channel.name)
-    assert path in str(raised.value)
-
-
-@pytest.mark.parametrize("which", ["segment", "full", "waiting"])
-def test_no_symbolic_link_is_created_through(channel_name: str, tmp_path: Path, which: str) -> None:
-    path = segment_path(channel_name) if which == "segment" else semaphore_path(channel_name, which)
-    Path(path).symlink_to(tmp_path / "target")
-    try:
-        shmtrace.create_channel(channel_name, **SMALL)
-    except shmtrace.ChannelExists:
-        assert which == "segment"
-    assert not (tmp_path / "target").exists()
-    shmtrace.remove_channel(channel_name)
-    assert not os.path.lexists(path)
-
-
-@pytest.mark.parametrize(
-    ("offset", "data", "message"),
-    [
-        (CONTROL.version, (layout.VERSION + 1).to_bytes(4, "little"), f"layout version {layout.VERSION + 1}"),
-        (CONTROL.boot_id, bytes(16), "of another boot"),
-        (CONTROL.magic, b"GARBAGE!", "holds no channel"),
-        (CONTROL.page_size, (4095).to_bytes(4, "little"), "damaged"),
-        (CONTROL.pages, (17).to_bytes(4, "little"), "damaged"),
-        (CONTROL.lanes_per_cpu, (1 << 31).to_bytes(4, "little"), "damaged"),
-        (CONTROL.cpus, bytes(4), "damaged"),
-        (CONTROL.writers, b"\xff\xff\xff\xff", "damaged"),
-        (CONTROL.segment_bytes, bytes(8), "damaged"),
-        (0, bytes(layout.CONTROL_BYTES), "holds no channel"),
-    ],
-)
-def test_an_incompatible_segment_is_refused_and_can_be_removed(
-    channel: shmtrace.Channel, offset: int, data: bytes, message: str
-) -> None:
-    edit(channel.name, offset, data)
-    with pytest.raises(shmtrace.ChannelIncompatible, match=message) as raised:
-        shmtrace.open_channel(channel.name)
-    assert "\n" not in str(raised.value)
-    shmtrace.remove_channel(channel.name)
-    assert not objects(channel.name)
-
-
-@pytest.mark.parametrize("size", [0, 1, 7, 8, layout.CONTROL_BYTES - 1, layout.CONTROL_BYTES, 100_000])
-def test_a_truncated_segment_is_refused_and_can_be_removed(channel: shmtrace.Channel, size: int) -> None:
-    os.truncate(segment_path(channel.name), size)
-    with pytest.raises(shmtrace.ChannelIncompatible):
-        shmtrace.open_channel(channel.name)
-    shmtrace.remove_channel(channel.name)
-
-
-@pytest.mark.parametrize("kind", ["directory", "fifo", "socket"])
-def test_what_is_no_file_at_all_is_refused(channel_name: str, kind: str) -> None:
-    path = segment_path(channel_name)
-    if kind == "directory":
-        Path(path).mkdir()
-    else:
-        os.mknod(path, 0o600 | (stat.S_IFIFO if kind == "fifo" else stat.S_IFSOCK))
-    try:
-        with pytest.raises(shmtrace.ChannelError):
-            in_new_process(channel_name)
-        with pytest.raises(shmtrace.ChannelError):
-            shmtrace.create_channel(channel_name, **SMALL)
-    finally:
-        (os.rmdir if kind == "directory" else os.unlink)(path)
-
-
-@pytest.mark.parametrize("which", ["segment", "full", "waiting"])
-def test_objects_that_others_may_write_are_refused(channel: shmtrace.Channel, which: str) -> None:
-    path = segment_path(channel.name) if which == "segment" else semaphore_path(channel.name, which)
-    Path(path).chmod(0o666)
-    with pytest.raises(shmtrace.ChannelForeign, match=re.escape(path)):
-        in_new_process(channel.name)
-
-
-@pytest.mark.parametrize("trouble", ["its mode", "a link"])
-def test_what_is_ours_is_not_said_to_belong_to_somebody_else(
-    channel: shmtrace.Channel, tmp_path: Path, trouble: str
-) -> None:
-    path = Path(segment_path(channel.name))
-    if trouble == "its mode":
-        path.chmod(0o666)
-    else:
-        shutil.move(path, tmp_path / "real")
-        path.symlink_to(tmp_path / "real")
-    with pytest.raises(shmtrace.ChannelError) as raised:
-        shmtrace.open_channel(channel.name)
-    assert "not to you" not in str(raised.value)
-
-
-# -- modes and the runtime directory
-
-
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o177])
-def test_whatever_the_umask_the_objects_are_private(channel_name: str, tmp_path: Path, umask: int) -> None:
-    directory = tmp_path / "fifos"
-
-    def make() -> dict[str, int]:
-        os.umask(umask)
-        os.environ["SHMTRACE_DIR"] = str(directory)
-        shmtrace.create_channel(channel_name, **SMALL)
-        paths: dict[str, Path | str] = {
-            "directory": directory, "fifo": directory / channel_name, "segment": segment_path(channel_name),
-            "full": semaphore_path(channel_name, "full"), "waiting": semaphore_path(channel_name, "waiting"),
-        }  # fmt: skip
-        modes = {what: stat.S_IMODE(os.lstat(path).st_mode) for what, path in paths.items()}
-        shmtrace.remove_channel(channel_name)
-        return modes
-
-    assert in_child(make) == {"directory": 0o700, "fifo": 0o600, "segment": 0o600, "full": 0o600, "waiting": 0o600}
-
-
-@pytest.mark.parametrize("mode", [0o701, 0o710, 0o755, 0o777, 0o704])
-def test_a_runtime_directory_that_others_can_enter(
-    channel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
-) -> None:
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(mode)
-    monkeypatch.setenv("SHMTRACE_DIR", str(tmp_path / "open"))
-    with pytest.raises(shmtrace.RuntimeDirectoryError, match="chmod 700"):
-        shmtrace.create_channel(channel_name, **SMALL)
-
-
-@needs_root
-def test_a_runtime_directory_of_another_user(
-    channel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "theirs").mkdir(mode=0o700)
-    os.chown(tmp_path / "theirs", NOBODY, NOBODY)
-    monkeypatch.setenv("SHMTRACE_DIR", str(tmp_path / "theirs"))
-    with pytest.raises(shmtrace.RuntimeDirectoryError, match="belongs to nobody"):
-        shmtrace.create_channel(channel_name, **SMALL)
-
-
-@pytest.mark.parametrize("kind", ["symlink", "file", "missing parent"])
-def test_a_runtime_directory_that_is_none(
-    channel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    (tmp_path / "real").mkdir(mode=0o700)
-    (tmp_path / "symlink").symlink_to(tmp_path / "real")
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("SHMTRACE_DIR", str(tmp_path / ("a/b/c" if kind == "missing parent" else kind)))
-    with pytest.raises(shmtrace.RuntimeDirectoryError, match=re.escape(str(tmp_path))):
-        shmtrace.create_channel(channel_name, **SMALL)
-    assert not list((tmp_path / "real").iterdir())
-
-
-def test_the_order_in_which_runtime_directories_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHMTRACE_DIR", str(tmp_path / "own"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert segment.runtime_directory() == tmp_path / "own"
-    monkeypatch.delenv("SHMTRACE_DIR")
-    assert segment.runtime_directory() == tmp_path / "shmtrace"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
-    assert segment.runtime_directory() == Path(f"/tmp/shmtrace-{os.geteuid()}")
-
-
-def test_a_file_in_the_place_of_the_fifo_is_named_and_kept(channel_name: str, runtime_directory: Path) -> None:
-    (runtime_directory / channel_name).write_text("mine")
-    with pytest.raises(shmtrace.RuntimeDirectoryError, match=re.escape(str(runtime_directory / channel_name))):
-        shmtrace.create_channel(channel_name, **SMALL)
-    assert (runtime_directory / channel_name).read_text() == "mine"
-    assert not objects(channel_name)
-
-
 # -- shared memory that is short
 
 
@@ -518,14 +206,9 @@ def test_the_space_is_really_allocated(channel: shmtrace.Channel) -> None:
 @pytest.fixture
 def confined(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a program in a mount namespace of its own, whose /dev/shm has a given size (none at all: 0)."""
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("needs leave to make a mount namespace")
 
     def run(program: str, size: str) -> subprocess.CompletedProcess[str]:
-        mount = 'mount -t tmpfs -o size="$0" tmpfs /dev/shm && exec "$@"'
-        command = [str(unshare), "--mount", "sh", "-c", mount, size, sys.executable, "-c"]
-        return commands.run(textwrap.dedent(program), command=command, SHMTRACE_DIR=str(tmp_path / "fifos"))
+        return elsewhere.confined(program, size=size, SHMTRACE_DIR=str(tmp_path / "fifos"))
 
     return run
 
