@@ -7,6 +7,8 @@ the terminal's sense, so that Ctrl-C reaches the program only.  They end in this
 2. the recorder sees the goodbye and an empty FIFO, writes its summary and ends;
 3. the channel is removed.
 
+A collector that was killed is replaced, at the latest when the session ends.
+
 In the mode "overwrite" there is neither a collector nor a recorder: at the end a snapshot is taken.
 
 If the process of the session is killed, nobody here can do that.  So the collector is told whose session it is, watches
@@ -44,6 +46,7 @@ _POLL_S = 0.002
 _START_LIMIT_S = 180  # on a cold cache the collector compiles first
 _END_LIMIT_S = 30  # a reader that keeps up empties the default geometry in a fraction of a second
 _TERM_LIMIT_S = 5
+_REPLACEMENTS = 100  # of killed collectors in a session: whatever kills them is not to keep us busy
 
 _numbers = itertools.count(1)
 
@@ -101,6 +104,7 @@ class Session:
             create_channel, mode=mode, page_size=page_size, pages=pages, flush_ms=flush_ms, block_ms=block_ms,
             _session=(self._pid, start_ticks() or 0),
         )  # fmt: skip
+        self._replacements = 0
         self._helpers: list[_Helper] = []  # the collector and the recorder, once they run
 
     def __enter__(self) -> Self:
@@ -110,7 +114,7 @@ class Session:
         if self._mode == "overwrite":
             return self
         try:
-            self._helpers.append(_Helper("collect", self.channel.name, "--session", str(self._pid)))
+            self._helpers.append(self._start_collector())
             self._helpers.append(_Helper("record", self.channel.name, "-o", str(self.directory)))
             self._await_recording()
         except BaseException:
@@ -126,6 +130,17 @@ class Session:
         except BaseException:  # a second Ctrl-C: leave nothing behind all the same
             self._abandon()
             raise
+
+    def tend(self) -> None:
+        """Replace a collector that was killed; to be called now and then.  Its successor loses nothing."""
+        if self._helpers and self._helpers[0].was_killed and self._replacements < _REPLACEMENTS:
+            self._replacements += 1
+            say("the collector was killed; another one goes on")
+            self._helpers[0].close()
+            self._helpers[0] = self._start_collector()
+
+    def _start_collector(self) -> _Helper:
+        return _Helper("collect", self.channel.name, "--session", str(self._pid))
 
     def _create_channel(self) -> Channel:
         while True:
@@ -150,16 +165,29 @@ class Session:
         if self._mode == "overwrite":
             self._end_with_a_snapshot()
             return
+        self.tend()
+        self._end_collector()
+        while self._helpers[0].was_killed and self._replacements < _REPLACEMENTS:
+            self.tend()
+            self._end_collector()
         collector, recorder = self._helpers
-        collector.terminate()
-        collector.await_end()
         if collector.failed:
             collector.pass_on()
             recorder.terminate()  # it would wait for the next collector
         recorder.await_end()
         self._remove_channel()
         recorder.pass_on()
+        if recorder.was_killed:
+            say(f"the recorder was killed: what came after that is not in {self.directory}")
         self._forget()
+
+    def _end_collector(self) -> None:
+        collector = self._helpers[0]
+        limit = time.monotonic() + _START_LIMIT_S  # one that has not begun does not know what SIGTERM means
+        while self.channel.stats()["collector"] != collector.pid and not collector.ended and time.monotonic() < limit:
+            time.sleep(_POLL_S)
+        collector.terminate()
+        collector.await_end()
 
     def _end_with_a_snapshot(self) -> None:
         from .collector.snapshot import take_snapshot
@@ -202,8 +230,16 @@ class _Helper:
         return self._process.poll() is not None
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def failed(self) -> bool:
         return bool(self._process.poll())
+
+    @property
+    def was_killed(self) -> bool:
+        return (self._process.poll() or 0) < 0
 
     def terminate(self) -> None:
         self._process.terminate()

@@ -202,3 +202,14 @@ with shmtrace.record({str(tmp_path / "trace")!r}, name={channel_name!r}) as chan
     assert "KeyboardInterrupt" in stderr
     assert "shmtrace: 1 events, " in stderr
     assert blobs(tmp_path / "trace") == [b"before"]
+
+
+def test_a_collector_killed_in_the_block_is_replaced_and_nothing_is_lost(
+    tmp_path: Path, channel_name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with shmtrace.record(tmp_path / "trace", name=channel_name) as channel:
+        assert channel.event(b"before")
+        os.kill(channel.stats()["collector"], signal.SIGKILL)
+        assert channel.event(b"after")
+    assert sorted(blobs(tmp_path / "trace")) == [b"after", b"before"]
+    assert "the collector was killed; another one goes on\n" in capfd.readouterr().err

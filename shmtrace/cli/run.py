@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from shmtrace.channel import Channel
+    from shmtrace.session import Session
 
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # as shells have it
 _SIGNALLED = 128
+_LOOK_S = 0.2
 
 
 @click.command(
@@ -54,11 +56,19 @@ def command(directory: Path | None, mode: str, program: str, arguments: tuple[st
     try:
         with _forwarded_signals() as children, Session(directory, prefix=_stem(program), mode=mode) as session:
             children.append(_start(line, session.channel.name))
-            status = children[0].wait()
+            status = _wait(children[0], session)
             _tell_of_those_left(session.channel)
     except DirectoryNotEmpty as error:
         raise click.UsageError(str(error)) from None
     return status if status >= 0 else _SIGNALLED - status
+
+
+def _wait(child: subprocess.Popen[bytes], session: Session) -> int:
+    while True:
+        try:
+            return child.wait(_LOOK_S)
+        except subprocess.TimeoutExpired:
+            session.tend()
 
 
 class _CannotRun(click.ClickException):

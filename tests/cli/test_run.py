@@ -216,3 +216,26 @@ def test_babeltrace2_counts_the_same(
     result = commands.run(tmp_path / "trace", command=[peer("babeltrace2")])
     assert (result.returncode, result.stderr) == (0, "")
     assert len(re.findall(r"^\[.*\] .*\bblob: ", result.stdout, re.MULTILINE)) == 1000
+
+
+def test_a_collector_that_is_killed_is_replaced_while_the_program_runs(
+    program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = program("""
+import os, signal, time
+import shmtrace
+
+channel = shmtrace.attach()
+for number in range(3):
+    assert channel.event(b"%d" % number)
+    killed = channel.stats()["collector"]
+    os.kill(killed, signal.SIGKILL)
+    limit = time.monotonic() + 50
+    while channel.stats()["collector"] == killed and time.monotonic() < limit:
+        time.sleep(0.01)
+""")
+    result = commands.run("run", "-o", tmp_path / "trace", path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("the collector was killed; another one goes on\n") == 3
+    blobs = [record.fields["blob"] for record in shmtrace.read(tmp_path / "trace") if record.kind == "event"]
+    assert blobs == [b"0", b"1", b"2"]
