@@ -211,5 +211,5 @@ def test_a_collector_killed_in_the_block_is_replaced_and_nothing_is_lost(
         assert channel.event(b"before")
         os.kill(channel.stats()["collector"], signal.SIGKILL)
         assert channel.event(b"after")
-    assert sorted(blobs(tmp_path / "trace")) == [b"after", b"before"]
+    assert set(blobs(tmp_path / "trace")) == {b"after", b"before"}
     assert "the collector was killed; another one goes on\n" in capfd.readouterr().err
