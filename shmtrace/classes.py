@@ -96,6 +96,8 @@ def describe(segment: Segment) -> tuple[int, str]:
             fields = wire.class_fields(found.fields)
         except (KeyError, ValueError):
             break
+        if not (found.kind.isidentifier() and found.kind.isascii()):
+            break
         texts.append(wire.event(found.id, found.name, fields, wire.log_level(found.level), found.kind))
     return len(texts), "".join(texts)
 

@@ -319,6 +319,9 @@ class COLLECTOR:
     wrote_bytes: U64 = 216
     wrote_packets: U64 = 224
     overwritten: U64 = 232  # snapshot: records of the lane that were overwritten and that the next packet is to tell
+    # what was in the control block when this collector began: what it says later is not believed
+    uuid: U128 = 240
+    clock_cycles: U64 = 256
 
 
 class SEND:
@@ -374,7 +377,7 @@ SLOT_BYTES = 16
 BLOCK_BYTES = 65_536  # 4,095 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
 CONTEXT_BYTES = 240
-COLLECTOR_BYTES = 240
+COLLECTOR_BYTES = 264
 SEND_BYTES = 72
 RING_BYTES = 24
 PACKING_BYTES = 96

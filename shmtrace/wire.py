@@ -155,6 +155,9 @@ def log_level(level: int) -> int:
 def class_fields(fields: str) -> str:
     """The fields of a user's class, "name:type name:type ...", in CTF's language.  Raises KeyError, ValueError."""
     pairs = [field.split(":") for field in fields.split()]
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names) or not all(name.isidentifier() and name.isascii() for name in names):
+        raise ValueError(f"fields {fields!r}: the names must be identifiers, each of its own")
     return " ".join(FIELD_TYPES[kind].format(name) for name, kind in pairs)
 
 

@@ -9,19 +9,33 @@ from typing import TYPE_CHECKING
 
 from .. import layout, wire
 from ..classes import describe
-from ..clock import read_clocks
+from ..clock import choose_clock, read_clocks
 from ..layout import CONTROL
 
 if TYPE_CHECKING:
     from ..segment import Segment
 
+FASTEST_GHZ, SHORT_NS = 20, 1_000_000
 CALIBRATION_S = 0.05  # the least time over which the clock's frequency is measured
+
+
+def sound_clock(segment: Segment) -> tuple[int, int, int]:
+    """The channel's clock and a reading of it: kind, cycles, ns.  Made anew if what the segment says makes no sense."""
+    kind, cycles, steady = (
+        segment.u32(CONTROL.clock_kind), segment.u64(CONTROL.clock_cycles), segment.u64(CONTROL.clock_monotonic_ns),
+    )  # fmt: skip
+    if kind not in (layout.CLOCK_TSC, layout.CLOCK_MONOTONIC):
+        kind = choose_clock()
+    now = read_clocks(kind)
+    rate = (now[0] - cycles) / max(now[1] - steady, 1)  # a GHz, more or less
+    if steady < now[1] and cycles < now[0] and (rate < FASTEST_GHZ or now[1] - steady < SHORT_NS):
+        return kind, cycles, steady
+    return kind, now[0], now[1]
 
 
 def describe_stream(segment: Segment) -> tuple[int, bytes]:
     """How many of the users' classes it has, and the description, complete, as a packet."""
-    kind = segment.u32(CONTROL.clock_kind)
-    cycles, steady = segment.u64(CONTROL.clock_cycles), segment.u64(CONTROL.clock_monotonic_ns)
+    kind, cycles, steady = sound_clock(segment)
     while True:
         now = read_clocks(kind)
         left = CALIBRATION_S - (now[1] - steady) / 1e9

@@ -34,6 +34,7 @@ LOOK_S = 0.02  # so long does nobody look whether the reader left, or whether it
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
 NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
 CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
+MOST_POSTS = 10_000  # of `full` between two looks: more than there are pages to post for
 STALLED_S = 1.0  # a reader that takes nothing for so long is not waited for when the collector must end
 SETTLE_S = 0.1  # so long are busy lanes waited for at the end
 CLOCK_MONOTONIC = 1
@@ -72,7 +73,7 @@ class Collector:
         )
         me -= (me >> 63) << 64  # as int64
         self._state = State(segment, me)
-        self._flush_s = segment.u32(CONTROL.flush_ms) / 1000
+        self._flush_s = min(max(segment.u32(CONTROL.flush_ms), 1), 60_000) / 1000
         self._lanes = segment.geometry.lanes
         self._end: WriteEnd | None = None
         self._metadata = b""  # what is to be written before the next packet
@@ -81,6 +82,7 @@ class Collector:
         self._doomed = False
         self._next_census = 0.0
         self._next_left = 0
+        self._fruitless = False  # a page was full, and nothing came of it
         self._left_looks: dict[int, float] = {}  # owners of lanes, and when to ask again whether they left by exec
         # from another pid or time namespace nobody can be judged: nothing is reclaimed
         ours = (segment.u64(CONTROL.pid_namespace), segment.u64(CONTROL.time_namespace))
@@ -116,7 +118,7 @@ class Collector:
             if not resumed:  # or killed while it emptied the lanes
                 self._switch_off(SETTLE_S)
                 self._empty()
-            while not self._ending:
+            while resumed or not self._ending:  # the reader of a predecessor gets the rest in any case
                 try:
                     self._end = open_for_reader(segment.fifo) if resumed else self._wait_for_reader()
                     if self._end is not None:
@@ -188,6 +190,7 @@ class Collector:
                         raise ReaderLeft  # noqa: TRY301
                 elif state.wrote_packets != self._packets_before:
                     self._packets_before = state.wrote_packets
+                    self._fruitless = False
                     time.sleep(NAP_S)
                 else:
                     self._sleep()
@@ -252,14 +255,22 @@ class Collector:
         """
         self._segment.set_u32(CONTROL.asleep, 1)
         try:
-            if not self._state.has_full_page() and not self._ending:
+            if self._state.has_full_page():
+                if self._fruitless:  # twice running: it can be neither sent nor mended for now
+                    time.sleep(LOOK_S)
+                self._fruitless = True
+            elif not self._ending:
+                self._fruitless = False
                 wake = min(self._next_flush, time.monotonic() + LOOK_S)
                 until = _Timespec(int(wake), int(wake % 1 * 1e9))
                 libc.sem_clockwait(self._state.full, CLOCK_MONOTONIC, until)
         finally:
             self._segment.set_u32(CONTROL.asleep, 0)
-        while libc.sem_trywait(self._state.full) == 0:
-            pass
+        for _ in range(MOST_POSTS):
+            if libc.sem_trywait(self._state.full) != 0:
+                break
+        else:  # somebody has written nonsense into it, and waiting on it would not make us sleep
+            time.sleep(NAP_S)
 
     def _look_for_the_name(self) -> None:
         """A segment that was unlinked by somebody else than `remove_channel` is removed, too."""
@@ -292,6 +303,7 @@ class Collector:
         for _ in range(min(missing, self._tokens_missing)):
             libc.sem_post(self._state.waiting)
         self._tokens_missing = max(missing, 0)
+        self._state.take_tokens(self._tokens() - self._segment.geometry.pages)
 
     def _free_writers(self) -> None:
         """Give numbers of writers that are gone to others, once nothing that is not sent can name them."""

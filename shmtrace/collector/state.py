@@ -10,7 +10,7 @@ from ..context import address_of, make_context, segment_context
 from ..layout import COLLECTOR, CONTROL, COPY, PACKING
 from ..native import functions
 from ..native.loader import libc, map_memory
-from .description import describe_stream
+from .description import describe_stream, sound_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,6 +74,7 @@ class State:
             "announced_stride": stride,
             "known_ids": wire.FIRST_ID,
             "flush_lane": geometry.lanes,
+            "clock_cycles": sound_clock(segment)[1],
         }
         at = self._base + 512
         for part, size in parts.items():
@@ -82,6 +83,7 @@ class State:
         offsets = layout.fields_of(COLLECTOR)
         for field, value in numbers.items():
             self._set(offsets[field], value)
+        ctypes.memmove(self._base + COLLECTOR.uuid, segment.uuid, 16)
         code = functions("collector")
         self._code = {name: _FOUR(address) for name, address in code.items()}
         self._one: dict[str, Callable[[int], int]] = {name: _ONE(address) for name, address in code.items()}
@@ -179,6 +181,9 @@ class State:
 
     def free_doomed(self) -> int:
         return self._one["free_doomed"](self._base)
+
+    def take_tokens(self, count: int) -> None:
+        self._code["take_tokens"](self._base, count, 0, 0)
 
     def tokens_missing(self) -> int:
         return self._one["tokens_missing"](self._base)

@@ -70,6 +70,7 @@ from .lanes import (
     give_back,
     inlined,
     is_sound,
+    now,
 )
 from .packets import (
     BEGUN,
@@ -88,7 +89,7 @@ from .packets import (
     put_iovec,
     put_send,
 )
-from .recovery import doom, free_doomed, mark, reclaim, repair, seal, suspect, sweep, tokens_missing
+from .recovery import doom, free_doomed, mark, reclaim, repair, seal, suspect, sweep, take_tokens, tokens_missing
 from .snapshot import SNAPSHOT
 from .steps import STEP
 from .words import (
@@ -145,8 +146,10 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
     packet = packet_in_full(context, lane, progress)
     told = load64(slot_of(lane, packet) + TOTALS.discarded)
     discarded = missed_in(context, number) - load64(lane + LANE.discarded_before)
-    stamp = load64(slot_of(lane, packet) + TOTALS.stamp)
-    stamp = max(stamp, load64(read64(context + CONTEXT.control) + CONTROL.clock_cycles))
+    stamp = max(load64(slot_of(lane, packet) + TOTALS.stamp), load64(collector + COLLECTOR.clock_cycles))
+    if stamp > now(context) + read64(context + CONTEXT.clock_limit):  # nothing was sent that is not written yet
+        do.add64(read64(context + CONTEXT.control) + CONTROL.damaged, 1)
+        stamp = now(context)
     begun = read64(collector + COLLECTOR.begun) + number
     before = load64(collector + COLLECTOR.sends_count)
     if not has_headers(collector, 0) or before == SENDS_MAX:
@@ -495,5 +498,5 @@ def has_full_page(collector: int) -> int:
 
 COLLECTOR_ENTRIES = (
     pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep,
-    tokens_missing, doom, mark, free_doomed, *SNAPSHOT,
+    tokens_missing, take_tokens, doom, mark, free_doomed, *SNAPSHOT,
 )  # fmt: skip

@@ -338,7 +338,7 @@ def ring_of(context: int, number: int) -> tuple[int, int]:
 def count_records(page: int, length: int) -> int:
     """Records in the first `length` bytes of a page, whatever stands there."""
     records, offset = 0, 0
-    while offset < length:
+    while offset + RECORD_BYTES <= length:
         size = (load64(page + offset + RECORD.id) >> 48) & 0xFFFF
         offset += RECORD_BYTES + padded(size)
         records += 1

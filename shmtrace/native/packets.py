@@ -139,19 +139,23 @@ def put_loss(at: int, stamp: int, cpu: int, count: int, reason: int) -> int:
 
 
 @inlined
-def announce(collector: int, number: int, writer: int) -> bool:
-    """True if this reader has not been told yet who the writer is, in this lane; from now on it has."""
-    at = (
-        read64(collector + COLLECTOR.announced)
-        + number * read64(collector + COLLECTOR.announced_stride)
-        + (writer >> 3)
-    )
-    bits = do.load8(at)
-    bit = 1 << (writer & 7)
-    if bits & bit:
-        return False
-    store8(at, bits | bit)
-    return True
+def announced_at(collector: int, number: int, writer: int) -> int:
+    """Address of the byte that has the bit of a writer in a lane."""
+    stride = read64(collector + COLLECTOR.announced_stride)
+    return read64(collector + COLLECTOR.announced) + number * stride + (writer >> 3)
+
+
+@inlined
+def is_announced(collector: int, number: int, writer: int) -> bool:
+    """This reader has been told who the writer is, in this lane."""
+    return do.load8(announced_at(collector, number, writer)) & (1 << (writer & 7)) != 0
+
+
+@inlined
+def announce(collector: int, number: int, writer: int) -> None:
+    """From now on it has."""
+    at = announced_at(collector, number, writer)
+    store8(at, do.load8(at) | (1 << (writer & 7)))
 
 
 WALKED, WALK_DAMAGED, WALK_CLASS = 0, 1, 2  # why a walk ended
@@ -175,6 +179,9 @@ def walk(collector: int, number: int, page: int, header: int, packing: int) -> N
     at, content, events, last, first = begin, begin, 0, load64(packing + PACKING.stamp), 0
     why = WALKED
     while at < up_to:
+        if at + RECORD_BYTES > up_to:  # no byte behind the page is looked at
+            why = WALK_DAMAGED
+            break
         cycles = load64(page + at + RECORD.cycles)
         rest = load64(page + at + RECORD.id)  # one load: whoever writes here meanwhile, this is what is checked
         identifier, cpu = rest & 0xFFFF, (rest >> 16) & 0xFFFF
@@ -200,8 +207,11 @@ def walk(collector: int, number: int, page: int, header: int, packing: int) -> N
             if overwritten != 0:
                 store64(collector + COLLECTOR.overwritten, 0)
                 extra += padded(put_loss(extra, first, cpu, overwritten, LOSS_OVERWRITTEN))
-        if 0 < writer < writers and announce(collector, number, writer):
-            extra += padded(put_writer(context, extra, first, writer, cpu))
+        if 0 < writer < writers and not is_announced(collector, number, writer):
+            size_of_writer = put_writer(context, extra, first, writer, cpu)
+            extra += padded(size_of_writer)
+            if size_of_writer != 0:
+                announce(collector, number, writer)
         events += identifier != ID_PADDING
         last = cycles
         content = at + RECORD_BYTES + size
@@ -222,7 +232,7 @@ def put_packet(
 ) -> None:  # fmt: skip
     """The header of a packet of `content` bytes, `whole` with its padding; magic, uuid and stream are in place."""
     context = read64(collector + COLLECTOR.context)
-    do.copy(header + PACKET.uuid, read64(context + CONTEXT.control) + CONTROL.uuid, 16)
+    do.copy(header + PACKET.uuid, collector + COLLECTOR.uuid, 16)
     store32(header + PACKET.magic, PACKET_MAGIC)
     store32(header + PACKET.stream_id, STREAM_ID)
     store64(header + PACKET.timestamp_begin, first)

@@ -39,6 +39,7 @@ from .lanes import (
     apart,
     give_back,
     is_sound,
+    sem_trywait,
 )
 from .steps import STEP
 from .words import (
@@ -55,6 +56,7 @@ from .words import (
 
 sem_getvalue = do.external("sem_getvalue", 2, result_bits=32)
 int_word = do.scratch(8)
+TOKENS_A_CALL = 1 << 20
 
 
 @apart
@@ -186,14 +188,31 @@ def sweep(collector: int) -> int:
 
 
 def tokens_missing(collector: int) -> int:
-    """M1: by how many the pages that wait exceed the semaphore's count (0 or less: by none)."""
+    """M1: by how many the pages that wait exceed the semaphore's count (0 or less: by none).
+
+    A page whose owner word names no lane at all goes to the pool: nobody else would ever find it.
+    """
     context = read64(collector + COLLECTOR.context)
+    lanes = read64(context + CONTEXT.lanes_count)
     waiting = 0
     for page in range(read64(context + CONTEXT.pages_count)):
-        waiting += load64(descriptor_at(context, page) + PAGE.owner) == 0
+        owner = load64(descriptor_at(context, page) + PAGE.owner)
+        if owner != 0 and not 0 < owner >> SEQUENCE_BITS <= lanes:
+            do.add64(read64(context + CONTEXT.control) + CONTROL.damaged, 1)
+            recycle(context, page)
+        waiting += owner == 0
     count = int_word()
     sem_getvalue(read64(context + CONTEXT.waiting), count)
     return waiting - load32(count)
+
+
+def take_tokens(collector: int, count: int) -> int:
+    """M1: the semaphore says more pages than there are; take so many tokens away, but not all at once."""
+    context = read64(collector + COLLECTOR.context)
+    for _ in range(min(count, TOKENS_A_CALL)):
+        if sem_trywait(read64(context + CONTEXT.waiting)) != 0:
+            break
+    return 0
 
 
 def doom(collector: int, number: int) -> int:

@@ -175,7 +175,7 @@ def note_writers(collector: int, at: int) -> int:
     """Note (in the collector's `doomed`) the numbers of the writers that a copied page names."""
     writers = read64(read64(collector + COLLECTOR.context) + CONTEXT.writers_count)
     page, offset = load64(at + COPY.at), 0
-    while offset < load64(at + COPY.length):
+    while offset + RECORD_BYTES <= load64(at + COPY.length):
         rest = load64(page + offset + RECORD.id)
         writer = (rest >> 32) & WRITER_BITS_MASK
         if writer < writers:
