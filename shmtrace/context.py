@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .clock import known_clock
 from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, fields_of
 from .segment import open_semaphore
 
@@ -47,7 +48,7 @@ def segment_addresses(segment: Segment) -> dict[str, int]:
         "writers": base + geometry.writers_at,
         "descriptors": base + geometry.descriptors_at,
         "pages": base + geometry.pages_at,
-        "clock_kind": segment.u32(CONTROL.clock_kind),
+        "clock_kind": known_clock(segment.u32(CONTROL.clock_kind)),
         "clock_limit": CLOCK_LIMIT,
         "cpu_slots": geometry.cpus,
         "lanes_per_cpu": geometry.lanes_per_cpu,
