@@ -295,6 +295,8 @@ class Collector:
             self._left_looks.clear()
         self._left_looks[owner] = now + CENSUS_EVERY_S
         pid = owner >> layout.OWNER_PID_SHIFT & layout.OWNER_PID_MASK
+        if owner & layout.UNKNOWN_WRITER == layout.UNKNOWN_WRITER:
+            return False  # the word may by now be that of the new program, which gives back itself what was the old's
         return self._maps_tell and pid != 0 and has_left(pid, *self._segment.identity)
 
     def _mend(self) -> None:
@@ -314,19 +316,20 @@ class Collector:
             return
         self._next_census = now + CENSUS_EVERY_S
         segment = self._segment
-        alive: dict[int, bool] = {}
-        self._doomed = False
+        # First who is in the table, then who is dead: what a process writes into it after it was judged is not touched.
+        writers = []
         for number in range(1, segment.geometry.writers):
-            at = segment.geometry.writers_at + number * layout.WRITER_BYTES
-            identity = segment.u64(at + WRITER.identity)
-            if identity == 0:
-                continue
-            ended, process = identity & layout.IDENTITY_ENDED, identity & ~layout.IDENTITY_ENDED
-            if process not in alive:
-                pid = process & (1 << layout.IDENTITY_PID_BITS) - 1
-                alive[process] = self._blind or not is_dead(pid, process >> layout.IDENTITY_PID_BITS)
-                if alive[process] and process == self._next_left:
-                    alive[process] = not (self._maps_tell and has_left(pid, *segment.identity))
+            identity = segment.u64(segment.geometry.writers_at + number * layout.WRITER_BYTES + WRITER.identity)
+            if identity:
+                writers.append((number, identity & layout.IDENTITY_ENDED, identity & ~layout.IDENTITY_ENDED))
+        alive: dict[int, bool] = {}
+        for process in {process for _, _, process in writers}:
+            pid = process & (1 << layout.IDENTITY_PID_BITS) - 1
+            alive[process] = self._blind or not is_dead(pid, process >> layout.IDENTITY_PID_BITS)
+            if alive[process] and process == self._next_left:
+                alive[process] = not (self._maps_tell and has_left(pid, *segment.identity))
+        self._doomed = False
+        for number, ended, process in writers:
             if ended or not alive[process]:
                 self._doomed |= self._state.doom(number)
         self._state.mark()

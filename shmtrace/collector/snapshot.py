@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import layout
+from ..errors import ChannelRemoved
 from ..layout import CONTROL, LANE, WRITER
 from ..native.loader import libc, map_memory
 from ..notes import say
@@ -35,8 +36,10 @@ AGAIN = -1  # as native/snapshot.py has it
 def take_snapshot(segment: Segment, directory: Path) -> Recorder:
     """Write a snapshot into a directory that is empty or does not exist; the recorder, closed, with its counts.
 
-    Raises DirectoryNotEmpty, OutputFailed.
+    Raises ChannelRemoved, DirectoryNotEmpty, OutputFailed.
     """
+    if segment.u32(CONTROL.removed):
+        raise ChannelRemoved(f"the channel {segment.name!r} was removed, and what was in its pages with it")
     if not segment.is_streamed:
         with suppress(OSError):  # the channel was removed just now; its pages are there all the same
             give_back_lanes(segment)
@@ -56,10 +59,11 @@ def free_writers(segment: Segment) -> None:
     """Mode overwrite, the table is full: free the numbers of dead writers that no page names.
 
     Who is dead is asked before the pages are copied, so all that the dead committed is in the copies or overwritten.
+    Nothing is done while somebody else is at it, who may be stopped.
     """
     file = segment.open_lock()
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         entries = [
             segment.geometry.writers_at + number * layout.WRITER_BYTES for number in range(segment.geometry.writers)
         ]
@@ -70,6 +74,8 @@ def free_writers(segment: Segment) -> None:
             gone -= copies.writers()
         for number in gone:
             segment.set_u64(entries[number] + WRITER.identity, 0)
+    except BlockingIOError:
+        pass
     finally:
         os.close(file)
 
@@ -113,7 +119,8 @@ class _Copies:
             if count != AGAIN:
                 break
         if count < 0:
-            say(f"snapshot of {segment.name!r}: the words of lane {lane} are nonsense, it is left out")
+            why = "is written faster than it can be copied" if count == AGAIN else "holds nonsense"
+            say(f"snapshot of {segment.name!r}: lane {lane} {why}, it is left out")
         return _Lane(lane, [copies[i] for i in range(count)], self._state.overwritten)
 
     def writers(self) -> set[int]:

@@ -368,7 +368,8 @@ def disown(context: int) -> int:
     for number in range(1, read64(context + CONTEXT.writers_count)):
         word = read64(context + CONTEXT.writers) + number * WRITER_BYTES + WRITER.identity
         if load64(word) == identity:
-            store64_release(word, identity | IDENTITY_ENDED)  # matched by the acquire of W1
+            # by CAS: a collector may have found out by itself, and have given the number to somebody else
+            do.swap_acquire(word, identity, identity | IDENTITY_ENDED)
     return found
 
 

@@ -145,6 +145,9 @@ def copy_lane(collector: int, number: int, target: int, copies: int) -> int:
     newest = position >> SEQUENCE_SHIFT
     slot = lane + LANE.totals + (newest & 1) * TOTALS_BYTES
     store64(collector + COLLECTOR.overwritten, load64(slot + TOTALS.overwritten) if overwrite else 0)
+    fence()  # the slot is that position's as long as the position stays
+    if overwrite and load64(lane + LANE.position) >> SEQUENCE_SHIFT != newest:
+        return -1
     kept = 0
     for i in range(count):
         at = copies + i * COPY_BYTES
