@@ -1,4 +1,4 @@
-/* Writer numbers: `register` and P11 of shmtrace/native/lanes.py, `thread_ended` of entry.py, and W1 and W2 of collect.py
+/* Writer numbers: V1, V2 and P11 of shmtrace/native/lanes.py, `thread_ended` of entry.py, and W1 and W2 of collect.py
    with `_free_writers` of shmtrace/collector/loop.py, with SIGKILL between any two steps.  A number may not be given to
    another while something unsent names it, nor be taken from somebody who lives.
 
@@ -34,13 +34,13 @@ bool gone[THREADS], dead[THREADS], done[THREADS], struck;
 proctype Thread(byte me) {
   {
   if
-  :: atomic { identity == 0 -> identity = me }         /* register: CAS */
+  :: atomic { identity == 0 -> identity = me }         /* V1 number: CAS */
   :: atomic { identity != 0 -> goto over }
   fi;
 #ifdef ENDED_APART
   ended = 0;
 #endif
-  name = me;                                           /* register: the entry */
+  name = me;                                           /* V2 names: the entry */
   if
   :: atomic { owner == 0 -> owner = me }               /* P2 take */
   :: atomic { owner != 0 -> goto leave }
@@ -60,7 +60,7 @@ leave:
   END;                                           /* thread_ended */
 over:
   done[me - 1] = 1
-  } unless { dead[me - 1] }
+  } unless { dead[me - 1] }                            /* between V1 and V2, too: the number is freed like any other */
 }
 
 #define IS_GONE(w) (ended || dead[w - 1])
