@@ -56,6 +56,7 @@ class Pages:
         self._size = segment.geometry.segment_bytes - segment.geometry.pages_at
         self._address = 0
         self._lock = threading.Lock()
+        _all.append(self)
 
     def view_of(self, address: int) -> int:
         """The address in the second mapping of the same byte."""
@@ -67,23 +68,23 @@ class Pages:
                     raise OSError(ctypes.get_errno(), "the pages cannot be mapped once more")
                 libc.madvise(mapped, self._size, MADV_DONTFORK)
                 self._address = mapped
-                _mapped.add(self)
             return self._address + address - self._original
 
     def after_fork(self) -> None:
         """In the child: what views of the parent's reservations look at is private memory, and there are none here."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE
-        libc.mmap(self._address, self._size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
-        self._address = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # a thread that is not in the child may have held it
+        if self._address:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE
+            libc.mmap(self._address, self._size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+            self._address = 0
 
 
-_mapped: set[Pages] = set()
+_all: list[Pages] = []  # one for each segment that the process has attached, for its life
 
 
 def _after_fork() -> None:
-    while _mapped:
-        _mapped.pop().after_fork()
+    for pages in _all:
+        pages.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -138,7 +139,7 @@ class _Exporter(ctypes.Array[ctypes.c_ubyte]):
 class Reservation:
     """What `Channel.reserve` gives: a context manager, to be used once."""
 
-    __slots__ = ("_context", "_event", "_exporter", "_hold", "_later", "_pages", "_size", "_view", "recorded")
+    __slots__ = ("_context", "_event", "_exporter", "_hold", "_later", "_pages", "_pid", "_size", "_view", "recorded")
 
     recorded: bool  #: True once the bytes are in the trace
 
@@ -151,32 +152,41 @@ class Reservation:
         self._exporter: _Exporter | None = None
         self._view: memoryview | None = None
         self._later = False
+        self._pid = 0  # of the process that began the block
         self.recorded = False
 
     def __enter__(self) -> memoryview:
-        if self._view is not None:
+        if self._pid:
             raise RuntimeError("a reservation is for one block: call channel.reserve() for each")
+        self._pid = os.getpid()
         if self._pages is not None:
             hold = _Hold(self._context)
             self._later = hold.take(self._size) == LATER
             if hold.is_held:
-                self._hold = hold
-                self._exporter = _Exporter.from_address(self._pages.view_of(hold.address))
-                self._exporter.hold = hold
-                self._view = memoryview(self._exporter).cast("B")[: self._size]
-                return self._view
+                try:
+                    address = self._pages.view_of(hold.address)
+                except OSError:  # the process may map nothing more
+                    self._later = True
+                else:
+                    self._hold = hold
+                    self._exporter = _Exporter.from_address(address)
+                    self._exporter.hold = hold
+                    self._view = memoryview(self._exporter).cast("B")[: self._size]
+                    return self._view
         self._view = memoryview(bytearray(self._size))  # nothing is recorded, or it is copied at the end
         return self._view
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._later and kind is None and self._view is not None:
-            self.recorded = self._event(self._view)
+        view, self._view = self._view, None  # this object may live on, and is not what holds the space then
+        if self._later and kind is None and view is not None and os.getpid() == self._pid:
+            self.recorded = self._event(view)
         hold, self._hold = self._hold, None
-        if self._view is not None:
+        if view is not None:
             with suppress(BufferError):  # an array was made of it
-                self._view.release()
+                view.release()
+        del view
         if hold is None:
             return
         exporter = weakref.ref(self._exporter)

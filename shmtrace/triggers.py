@@ -64,5 +64,6 @@ class Trigger:
             elif before is signals.SIG_DFL and number not in (signals.SIGUSR1, signals.SIGUSR2):
                 signals.signal(number, signals.SIG_DFL)  # the signal ends the program, as it would have
                 os.kill(os.getpid(), number)
+                signals.signal(number, handle)  # or stopped it, or is one that does nothing
 
         signals.signal(number, handle)
