@@ -65,10 +65,8 @@ def __getattr__(name: str) -> object:
     """Import what a program uses when it uses it: a producer pays for neither reader nor session."""
     if name not in __all__:
         raise AttributeError(f"module 'shmtrace' has no attribute {name!r}")
-    import importlib
-
     module = "channel" if name in _CHANNEL else _MODULES.get(name, "errors")
-    value: object = getattr(importlib.import_module(f"shmtrace.{module}"), name)
+    value: object = getattr(__import__(f"shmtrace.{module}", fromlist=[name]), name)  # importlib would be imported
     globals()[name] = value
     return value
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
-import operator
 import os
 import sys
-import threading
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
 
-from . import layout, segment
-from .clock import choose_clock, read_clocks
+from . import layout
 from .context import make_context, segment_context
-from .errors import ChannelBusy, ChannelError, ChannelNotFound, ChannelRemoved, InvalidGeometry, ShmtraceError
+from .errors import (
+    ChannelBusy,
+    ChannelError,
+    ChannelNotFound,
+    ChannelRemoved,
+    InvalidGeometry,
+    SharedMemoryUnavailable,
+    ShmtraceError,
+)
 from .layout import CONTEXT, CONTROL, WRITER, Geometry
 from .native import functions, is_ready
 from .native.builtin import METH_O, make_builtin
@@ -22,14 +25,24 @@ from .native.loader import libc, map_memory
 from .notes import say
 from .process import is_dead, namespaces
 from .rescue import disown, rescue
-from .reservation import Pages, Reservation
-from .segment import open_segment
-from .stats import segment_stats, segment_writers
+from .segment import (
+    MEMORY,
+    channel_names,
+    check_name,
+    foreign_channel,
+    open_segment,
+    open_semaphore,
+    segment_path,
+)
 
+TYPE_CHECKING = False  # importing typing, pathlib or contextlib costs a worker more than attaching
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
+    from typing import Any, Self
 
+    from .reservation import Pages, Reservation
     from .segment import Segment
 
 __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel", "remove_channel"]
@@ -50,11 +63,11 @@ Raises TypeError for what is not bytes-like and ValueError, naming the limit, fo
 _nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
 _contexts: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
 _attachments: dict[tuple[int, int], _Attachment] = {}
-_locks = [threading.Lock()]
+_locks = [_thread.allocate_lock()]
 
 
 def _renew_lock() -> None:
-    _locks[0] = threading.Lock()
+    _locks[0] = _thread.allocate_lock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the child may have held it
@@ -106,7 +119,7 @@ class _Attachment:
         cpu_kind, cpu_word = _cpu_source()
         self._naming = self._name_writer
         self._rescuing = self._rescue
-        self.pages = Pages(mapped)
+        self._pages: Pages | None = None
         self.context = _context(
             **context,
             blocks=_threads[0].blocks,
@@ -123,15 +136,28 @@ class _Attachment:
         if not mapped.is_streamed:
             self._rescue()
 
+    @property
+    def pages(self) -> Pages:
+        """For reservations."""
+        if self._pages is None:
+            from .reservation import Pages
+
+            self._pages = Pages(self.segment)
+        return self._pages
+
     def _rescue(self, _cpu: int = 0) -> None:
         """Mode overwrite: no lane of this cpu was free, or no number of a writer; perhaps the dead hold some."""
-        with suppress(Exception):  # the channel may have been removed, /proc may be closed to us
+        try:  # noqa: SIM105  (contextlib is what a worker would wait for)
             rescue(self.segment)
+        except Exception:  # noqa: BLE001, S110  (the channel may have been removed, /proc may be closed to us)
+            pass
 
     def _name_writer(self, number: int) -> None:
         """Put the names that Python knows into the entry of a writer that has just registered: this thread's."""
-        with suppress(Exception):  # the kernel's names stand there already
+        try:  # noqa: SIM105
             self._write_names(number)
+        except Exception:  # noqa: BLE001, S110  (the kernel's names stand there already)
+            pass
 
     def _write_names(self, number: int) -> None:
         at = self.segment.geometry.writers_at + number * layout.WRITER_BYTES
@@ -155,9 +181,11 @@ def _process_name() -> str:
 
 def _thread_name() -> str:
     """The name of the Python thread, without making a Thread object for one that Python does not know."""
-    active: dict[int, threading.Thread] = getattr(threading, "_active", {})
-    thread = active.get(threading.get_ident())
-    return thread.name if thread is not None else ""
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return "MainThread"  # as it would call it
+    thread = getattr(threading, "_active", {}).get(_thread.get_ident())
+    return str(thread.name) if thread is not None else ""
 
 
 def _cpu_source() -> tuple[int, int]:
@@ -211,14 +239,13 @@ class Channel(_Handle):
     `fifo`, not here.
     """
 
-    __slots__ = ("__weakref__", "_attachment", "event", "fifo", "name")
+    __slots__ = ("__weakref__", "_attachment", "_fifo", "event", "name")
 
     event: Callable[[Any], bool]
     name: str  #: of the channel; "" if there is none
-    fifo: Path  #: what consumers open
 
     def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
-        self.fifo = attachment.segment.fifo if attachment else Path(os.devnull)
+        self._fifo = os.devnull
         self._use(attachment, name, pending)
         if attachment is None and not pending and not is_ready("producer"):
             self.event = _event_off  # a program that is not traced does not pay for a compiler
@@ -226,9 +253,18 @@ class Channel(_Handle):
         self.event = make_builtin(functions("producer")["channel_event"], self, "event", METH_O, EVENT_DOC)
 
     def _use(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
+        if attachment is not None:
+            self._fifo = attachment.segment.fifo
         self._attachment = attachment
         self.name = name
         self._context = attachment.context if attachment else _context(pending=pending)
+
+    @property
+    def fifo(self) -> Path:
+        """What consumers open; the null device if there is no channel."""
+        from pathlib import Path
+
+        return Path(self._fifo)
 
     @property
     def enabled(self) -> bool:
@@ -242,10 +278,14 @@ class Channel(_Handle):
 
     def stats(self) -> dict[str, Any]:
         """What the segment counts: in total, by reason and by cpu.  A closed channel has no numbers: an empty dict."""
+        from .stats import segment_stats
+
         return segment_stats(self._attachment.segment) if self._attachment else {}
 
     def writers(self) -> list[dict[str, Any]]:
         """The threads that have written: number, pid, tid, process, thread, and whether the process is alive."""
+        from .stats import segment_writers
+
         return segment_writers(self._attachment.segment) if self._attachment else []
 
     def reserve(self, size: int) -> Reservation:
@@ -259,6 +299,10 @@ class Channel(_Handle):
         BufferError, and nothing is recorded.  Raises TypeError for what is no integer and ValueError, naming the limit,
         for what does not fit in a page.
         """
+        import operator
+
+        from .reservation import Reservation
+
         size = operator.index(size)
         if self._attachment is None and self._number(CONTEXT.pending):
             _attach_late(self)
@@ -282,7 +326,7 @@ class Channel(_Handle):
 
         if self._attachment is None:
             raise ChannelError("a channel that is closed or disabled has no pages to take a snapshot of")
-        return take_snapshot(self._attachment.segment, Path(directory)).events
+        return take_snapshot(self._attachment.segment, directory).events
 
     def snapshot_at(
         self, directory: str | os.PathLike[str], *, exceptions: bool = False, signal: int | None = None
@@ -339,7 +383,10 @@ def create_channel(
     Raises InvalidName, InvalidGeometry, ChannelExists, ChannelForeign, NotEnoughSharedMemory, SharedMemoryUnavailable,
     RuntimeDirectoryError.
     """
-    segment.check_name(name)
+    from . import creation
+    from .clock import choose_clock, read_clocks
+
+    check_name(name)
     if mode not in layout.MODES:
         raise InvalidGeometry(f"mode {mode!r}: must be one of {', '.join(layout.MODES)}")
     if not 1 <= flush_ms <= 60_000:
@@ -364,27 +411,29 @@ def create_channel(
     if pages is None and geometry.check() is None:
         _shrink(name, geometry, geometry.least_pages_in_rings if mode == "overwrite" else layout.MIN_PAGES)
     kind = choose_clock()
-    segment.create_segment(
+    inode = creation.create_segment(
         name, geometry, mode=layout.MODES[mode], flush_ms=flush_ms, block_ms=block_ms,
         clock=(kind, *read_clocks(kind)), session=_session,
     )  # fmt: skip
     try:
         return open_channel(name)
-    except BaseException:  # no memory to map it, for one
-        segment.unlink_objects(name, segment.runtime_directory() / name)
+    except SharedMemoryUnavailable:  # no address space left, for one
+        with creation.names_locked():
+            if os.stat(segment_path(name)).st_ino == inode:
+                creation.unlink_objects(name, creation.runtime_directory() / name)
         raise
 
 
 def _shrink(name: str, geometry: Geometry, least: int) -> None:
     """Take fewer pages than the default when they would fill more than half of the free shared memory, and say so."""
-    half = segment.free_memory() // 2
+    from .creation import free_memory
+
+    half = free_memory() // 2
     if geometry.segment_bytes <= half:
         return
     wanted = geometry.pages
     geometry.pages = min(wanted, max((half - geometry.pages_at) // geometry.page_size, least))
-    say(
-        f"channel {name!r} has {geometry.pages} pages instead of {wanted}: {segment.MEMORY} has {2 * half:,} bytes free"
-    )
+    say(f"channel {name!r} has {geometry.pages} pages instead of {wanted}: {MEMORY} has {2 * half:,} bytes free")
 
 
 def open_channel(name: str) -> Channel:
@@ -419,7 +468,6 @@ def _attach_late(channel: Channel) -> None:
     try:
         attachment = _attachment(channel.name)
         channel._use(attachment, channel.name)  # noqa: SLF001
-        channel.fifo = attachment.segment.fifo
     except Exception as error:  # noqa: BLE001
         _complain(channel.name, error)
 
@@ -445,21 +493,23 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
     While a reader has it open: ChannelBusy, or, with `drain`, the name is gone at once, recording stops, and the reader
     gets what is left, then the end of file.  Raises InvalidName, ChannelNotFound, ChannelForeign.
     """
-    segment.check_name(name)
-    path = segment.segment_path(name)
+    from . import creation
+
+    check_name(name)
+    path = segment_path(name)
     try:
         owner = os.lstat(path).st_uid
     except FileNotFoundError:
         raise ChannelNotFound(f"there is no channel {name!r}") from None
     if owner != os.geteuid():
-        raise segment.foreign_channel(name, path)
-    with segment.names_locked():
+        raise foreign_channel(name, path)
+    with creation.names_locked():
         try:
             mapped = open_segment(name)
         except ChannelNotFound:
             raise
         except ChannelError:  # of another boot or version, or damaged: nobody can have it open
-            segment.unlink_objects(name, segment.runtime_directory() / name)
+            creation.unlink_objects(name, creation.runtime_directory() / name)
             return
         collector, start = mapped.u32(CONTROL.collector_pid), mapped.u64(CONTROL.collector_start)
         collected = collector != 0 and not is_dead(collector, start)
@@ -472,11 +522,14 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
         if not collected:
             mapped.set_u32(CONTROL.recording, 0)
         mapped.set_u32(CONTROL.removed, 2 if drain else 1)
-        with suppress(ShmtraceError):
-            full = segment.open_semaphore(name, "full")
+        try:
+            full = open_semaphore(name, "full")
+        except ShmtraceError:
+            pass
+        else:
             libc.sem_post(full)  # the collector may be asleep
             libc.sem_close(full)
-        segment.unlink_objects(name, mapped.fifo)
+        creation.unlink_objects(name, mapped.fifo)
         if not collected:
             mapped.release_pages()
         mapped.unmap()
@@ -484,7 +537,7 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
 
 def list_channels() -> list[dict[str, Any]]:
     """This user's channels: name, state (idle, recording, stale), why it is stale, collector, reader, sizes, mode."""
-    return [_describe(name) for name in segment.channel_names()]
+    return [_describe(name) for name in channel_names()]
 
 
 def _describe(name: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import layout, wire
 from .errors import TooManyTracepoints, TracepointConflict
 from .layout import CLASS, CLASS_BYTES, CONTROL
-from .segment import locked, semaphore_path
+from .locks import locked
+from .segment import semaphore_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

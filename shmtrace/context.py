@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .clock import known_clock
 from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, fields_of
 from .segment import open_semaphore
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .segment import Segment
 

@@ -293,7 +293,9 @@ class COLLECTOR:
     headers_bytes: U64 = 40
     announced: U64 = 48  # a bit for each (lane, writer)
     announced_stride: U64 = 56  # bytes a lane
-    begun: U64 = 64  # a byte for each lane: this reader has had a packet of it (BEGUN), or of a predecessor (RESUMED)
+    # a byte for each lane: this reader has had a packet of it (BEGUN), perhaps of a predecessor (RESUMED), and then
+    # also one of ours (REPEATED)
+    begun: U64 = 64
     settled: U64 = 72  # a byte for each lane: taken once since recording went off
     owners: U64 = 80  # a word for each lane: its owner at the last look
     ring: U64 = 88  # address of RING_MAX entries of RING: what was written last
@@ -386,7 +388,7 @@ IOVEC_BYTES = 16
 SENDS_MAX = 256
 RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share
 NO_RECORDS = 1  # in a note, with NO_PAGE: the packet of this number carries none
-BEGUN, RESUMED = 1, 2
+BEGUN, RESUMED, REPEATED = 1, 2, 3
 # What the collector's jitted half answers: all is sent; the FIFO is full; metadata is due; there is more; or -errno.
 PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = range(4)
 RING_MAX = 16_384  # packets in a pipe of 1 MiB: the shortest has 80 bytes
@@ -485,6 +487,17 @@ class Geometry:
             return f"{self.writers} writers: must be 2 to {MAX_WRITERS + 1}"
         if self.classes_bytes % LINE_BYTES or not 0 <= self.classes_bytes <= 1 << 26:
             return f"class table of {self.classes_bytes} bytes: must be a multiple of {LINE_BYTES} up to {1 << 26}"
+        return None
+
+    def check_mode(self, mode: int) -> str | None:
+        """What is wrong with these sizes in a mode, in words, or None."""
+        if mode not in MODE_NAMES:
+            return f"mode {mode}: there is none"
+        if mode == MODE_OVERWRITE and self.pages < self.least_pages_in_rings:
+            return (
+                f"{self.pages} pages: the mode overwrite needs at least {self.least_pages_in_rings} on this machine, "
+                f"as each of {self.lanes} lanes has a ring of its own"
+            )
         return None
 
 

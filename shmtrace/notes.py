@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 
 __all__ = ["say"]
 
@@ -11,5 +10,7 @@ __all__ = ["say"]
 def say(message: str) -> None:
     """Say it, if there is a stderr.  Never raises: tracing does not take the program down."""
     if sys.stderr is not None:
-        with suppress(Exception):
+        try:  # noqa: SIM105  (contextlib is what a worker would wait for)
             print(f"shmtrace: {message}", file=sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001, S110  (it may be closed, or a pipe that nobody reads)
+            pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 
 from .layout import (
     IDENTITY_ENDED,
@@ -36,6 +35,8 @@ def is_dead(pid: int, start: int, start_mask: int = -1) -> bool:
         return True
     except OSError:  # no such call, no descriptor left, or the number of a thread
         return _is_gone(pid, start, start_mask)
+    import select
+
     try:
         # The descriptor is of one process, whatever becomes of the number: if that ended, poll says so.
         fields = _stat(pid)

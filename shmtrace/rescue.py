@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-from typing import TYPE_CHECKING
 
 from .context import address_of, make_context, segment_addresses
 from .layout import CONTROL, LANE
 from .native import functions
 from .process import is_owner_dead
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .segment import Segment
 

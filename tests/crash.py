@@ -46,7 +46,7 @@ import judge
 import shmtrace
 from shmtrace import layout
 from shmtrace.layout import CONTROL, LANE, PAGE
-from shmtrace.native import functions, is_ready, loader, steps
+from shmtrace.native import functions, loader, steps
 from shmtrace.segment import open_semaphore
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ FED, FIRST = 0, 1  # producers: the driver, and the first child
 PAD = b"."
 PR_SET_PDEATHSIG = 1
 
-STEP, NAMES = steps.STEP, steps.PRODUCER_STEPS + steps.COLLECTOR_STEPS
+NAMES = steps.STEPS
+P5, P6, P11, P12 = (NAMES.index(name) for name in ("P5", "P6", "P11", "P12"))
 STREAMED_STEPS = tuple(step for step in steps.PRODUCER_STEPS if step[0] in "VP")
 STEPS_OF_MODE = {
     "drop": STREAMED_STEPS,
@@ -106,9 +107,9 @@ class Board:
         """The child is ahead of a step: what the step before was to store has been stored."""
         words = self._words
         words[self.COUNTS + step] += 1
-        if step == STEP.P12 and words[self.LAST] == STEP.P11:
+        if step == P12 and words[self.LAST] == P11:
             words[self.RESULTS + words[self.NUMBER]] |= self.COMMITTED
-        elif step == STEP.P12 and words[self.LAST] in (STEP.P5, STEP.P6):
+        elif step == P12 and words[self.LAST] in (P5, P6):
             words[self.MISSED] += 1
         words[self.LAST] = step
 
@@ -1005,11 +1006,7 @@ def compile_watched(watch: Watch) -> None:
     """Have both halves of the jitted code, with `watch` in them."""
     steps.watch(watch)
     for unit in ("producer", "collector"):
-        if not is_ready(unit):
-            import llvmlite.binding as llvm
-
-            llvm.add_symbol(steps.HOOK, loader.hooks[steps.HOOK])  # numba places what it compiles
-            functions(unit)
+        functions(unit)
 
 
 def main() -> None:

@@ -27,9 +27,10 @@ import shmtrace
 from recording import collected, end
 from shmtrace import layout
 from shmtrace.collector.loop import Collector
+from shmtrace.creation import runtime_directory
 from shmtrace.layout import LANE
 from shmtrace.native.loader import libc
-from shmtrace.segment import open_segment, open_semaphore, runtime_directory, segment_path
+from shmtrace.segment import open_segment, open_semaphore, segment_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -102,7 +102,7 @@ def test_with_few_descriptors_attach_does_not_raise_and_says_once_what_is_short(
 def test_with_few_descriptors_nothing_is_created_by_halves(channel_name: str) -> None:
     answers, said = python(
         f"""
-        import posix_ipc, shmtrace.channel, uuid
+        import posix_ipc, shmtrace.creation, shmtrace.channel, shmtrace.clock
         answers, free = [], used()
         for extra in range(30):
             limit(resource.RLIMIT_NOFILE, free + extra)

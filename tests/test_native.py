@@ -95,7 +95,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("cache")
     copy.chmod(0o700)
     for unit in native.UNITS:
-        shutil.copy(code_file(directory, unit), copy)
+        shutil.copy(code_file(Path(directory), unit), copy)
     return copy
 
 
@@ -349,7 +349,7 @@ def test_processes_that_compile_at_the_same_time_leave_one_whole_file(tmp_path: 
         child = os.fork()
         if child == 0:
             for _ in range(50):
-                native._store(path, content)
+                native._store(str(path), content)
             os._exit(0)
         children.append(child)
     seen: set[bytes] = set()

@@ -529,7 +529,6 @@ def test_a_number_that_a_page_names_is_not_given_out(
     assert len(known) == FEW - 1
 
 
-@pytest.mark.xfail(reason="who finds the table full, and looks for numbers of the dead, is counted twice")
 def test_with_a_full_table_events_are_recorded_and_the_threads_are_counted(
     small_table: shmtrace.Channel, snapshot: Callable[[shmtrace.Channel], Path]
 ) -> None:

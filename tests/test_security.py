@@ -32,7 +32,7 @@ import shmtrace
 import shmtrace.cli
 from elsewhere import NOBODY, edit, in_child, in_new_process, needs_root, objects, squat
 from recording import collected, end, recorded
-from shmtrace import layout, native, segment
+from shmtrace import creation, layout, locks, native, segment
 from shmtrace.layout import CONTROL
 from shmtrace.segment import open_segment, segment_path, semaphore_path
 
@@ -541,11 +541,11 @@ def test_a_runtime_directory_that_is_none(
 def test_the_order_in_which_runtime_directories_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHMTRACE_DIR", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert segment.runtime_directory() == tmp_path / "own"
+    assert creation.runtime_directory() == tmp_path / "own"
     monkeypatch.delenv("SHMTRACE_DIR")
-    assert segment.runtime_directory() == tmp_path / "shmtrace"
+    assert creation.runtime_directory() == tmp_path / "shmtrace"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
-    assert segment.runtime_directory() == Path(f"/tmp/shmtrace-{os.geteuid()}")
+    assert creation.runtime_directory() == Path(f"/tmp/shmtrace-{os.geteuid()}")
 
 
 def test_a_file_in_the_place_of_the_fifo_is_named_and_kept(channel_name: str, runtime_directory: Path) -> None:
@@ -684,7 +684,7 @@ def test_a_lock_that_another_user_squats_is_refused_at_once_by_owner(
         assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
     assert not target.exists()
     lock.rmdir() if kind == "directory" else lock.unlink()
-    with segment.names_locked():
+    with creation.names_locked():
         assert lock.exists()
     assert not lock.exists()
 
@@ -695,7 +695,7 @@ def test_a_lock_that_is_another_file_of_ours_is_refused_and_the_file_left_as_it_
     ours.touch(mode=0o600)
     ours.chmod(0o400)
     os.link(ours, lock)
-    with pytest.raises(shmtrace.ChannelForeign, match="is not the lock"), segment.names_locked():
+    with pytest.raises(shmtrace.ChannelForeign, match="is not the lock"), creation.names_locked():
         pass
     assert stat.S_IMODE(ours.stat().st_mode) == 0o400
 
@@ -704,7 +704,7 @@ def test_a_lock_that_is_another_file_of_ours_is_refused_and_the_file_left_as_it_
 def test_the_lock_is_private_whatever_the_umask(lock: Path, umask: int) -> None:
     def mode() -> int:
         os.umask(umask)
-        with segment.names_locked():
+        with creation.names_locked():
             return stat.S_IMODE(lock.stat().st_mode)
 
     assert in_child(mode) == 0o600
@@ -713,20 +713,20 @@ def test_the_lock_is_private_whatever_the_umask(lock: Path, umask: int) -> None:
 def test_a_process_of_ours_that_is_stopped_with_the_lock_is_waited_for_a_limited_time(
     lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segment, "LOCK_LIMIT_S", 0.2)
-    held = segment.names_locked()
+    monkeypatch.setattr(locks, "LIMIT_S", 0.2)
+    held = creation.names_locked()
     with (
         beside(held.__enter__),
         pytest.raises(shmtrace.ChannelError, match=f"fuser {re.escape(str(lock))}"),
-        segment.names_locked(),
+        creation.names_locked(),
     ):
         pass
-    with segment.names_locked():  # its holder is dead
+    with creation.names_locked():  # its holder is dead
         pass
 
 
 def test_a_lock_that_somebody_cleaned_away_is_no_error(lock: Path) -> None:
-    with segment.names_locked():
+    with creation.names_locked():
         lock.unlink()
 
 
@@ -741,7 +741,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert found is not None
     directory = tmp_path_factory.mktemp("warm")
     for unit in native.UNITS:
-        shutil.copy2(found / f"{unit}-{native._key(unit)}.o", directory)
+        shutil.copy2(Path(found, f"{unit}-{native._key(unit)}.o"), directory)
     return directory
 
 
@@ -787,9 +787,10 @@ def test_what_is_stored_is_private_whatever_the_umask(tmp_path: Path, monkeypatc
 
     def store() -> tuple[int, int]:
         os.umask(0)
-        directory = native.cache_directory()
-        assert directory is not None
-        native._store(directory / "unit.o", b"code")
+        made = native.cache_directory()
+        assert made is not None
+        directory = Path(made)
+        native._store(str(directory / "unit.o"), b"code")
         return stat.S_IMODE(directory.stat().st_mode), stat.S_IMODE((directory / "unit.o").stat().st_mode)
 
     assert in_child(store) == (0o700, 0o600)

@@ -14,10 +14,6 @@ import select
 import stat
 import termios
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PIPE_BYTES = 1 << 20
 
@@ -55,7 +51,7 @@ class WriteEnd:
         os.close(self.file)
 
 
-def open_for_reader(path: Path) -> WriteEnd | None:
+def open_for_reader(path: str) -> WriteEnd | None:
     """The write end, if somebody has the read end open, else None.  Raises FifoLost, and OSError where it may pass."""
     try:
         file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

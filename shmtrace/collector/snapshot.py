@@ -24,7 +24,6 @@ from .state import Copy, Packing, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import Self
 
     from ..segment import Segment
@@ -33,7 +32,7 @@ TRIES = 10  # a collector or a producer may be faster than the copy
 AGAIN = -1  # as native/snapshot.py has it
 
 
-def take_snapshot(segment: Segment, directory: Path) -> Recorder:
+def take_snapshot(segment: Segment, directory: str | os.PathLike[str]) -> Recorder:
     """Write a snapshot into a directory that is empty or does not exist; the recorder, closed, with its counts.
 
     Raises ChannelRemoved, DirectoryNotEmpty, OutputFailed.

@@ -7,19 +7,16 @@ of everything that shapes the code, and its contents are checked against a diges
 
 from __future__ import annotations
 
-import hashlib
+import _imp
 import os
 import stat
 import sys
-import tempfile
-from importlib.util import find_spec
-from pathlib import Path
 
 from .loader import ObjectCodeError, load
 from .steps import is_watched
 
 UNITS = {"producer": ("entry", "PRODUCER"), "collector": ("collect", "COLLECTOR_ENTRIES")}
-DIGEST_BYTES = 32
+DIGEST_BYTES = 8
 
 _loaded: dict[str, dict[str, int]] = {}
 
@@ -38,21 +35,21 @@ def is_ready(unit: str) -> bool:
     return unit in _loaded
 
 
-def warmup() -> Path | None:
+def warmup() -> str | None:
     """Compile what is not in the cache yet; the cache's directory, or None where there can be none."""
     for unit in UNITS:
         functions(unit)
     return cache_directory()
 
 
-def cache_directory() -> Path | None:
+def cache_directory() -> str | None:
     """$SHMTRACE_CACHE, else shmtrace in the user's cache; None if others could write there or it cannot be made."""
-    chosen = os.environ.get("SHMTRACE_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    path = Path(chosen) if chosen else Path(base) / "shmtrace"
+    path = os.environ.get("SHMTRACE_CACHE") or os.path.join(base, "shmtrace")
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        status = os.lstat(path)
     except OSError:
         return None
     if not stat.S_ISDIR(status.st_mode) or not _is_private(status):
@@ -65,20 +62,31 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def _key(unit: str) -> str:
-    """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu."""
-    digest = hashlib.sha256(repr((unit, is_watched(), sys.version, sys.abiflags, object.__basicsize__)).encode())
-    package = Path(__file__).parent
-    for path in sorted((*package.glob("*.py"), *package.parent.glob("[lw]*.py"))):
-        digest.update(path.read_bytes())
+    """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu.  Raises OSError."""
+    parts = [repr((unit, is_watched(), sys.version, sys.abiflags, object.__basicsize__)).encode()]
+    here = os.path.dirname(__file__)
+    above = os.path.dirname(here)
+    sources = [os.path.join(here, name) for name in os.listdir(here)]
+    sources += [os.path.join(above, "layout.py"), os.path.join(above, "wire.py")]
+    parts += [_read(path) for path in sorted(sources) if path.endswith(".py")]
     for compiler in ("numba", "llvmlite"):
-        spec = find_spec(compiler)
-        version = Path(spec.origin).with_name("_version.py") if spec and spec.origin else None
-        if version is not None and version.exists():
-            digest.update(version.read_bytes())
-    with open("/proc/cpuinfo", "rb") as file:
-        lines = file.read(8192).split(b"\n\n")[0].split(b"\n")
-    digest.update(b"".join(line for line in lines if line.startswith((b"flags", b"model name", b"Features"))))
-    return digest.hexdigest()[:32]
+        # as an import would find it, without asking every finder
+        versions = (os.path.join(entry, compiler, "_version.py") for entry in sys.path)
+        found = next(filter(os.path.isfile, versions), None)
+        if found is not None:
+            parts.append(_read(found))
+    lines = _read("/proc/cpuinfo", 8192).split(b"\n\n")[0].split(b"\n")
+    parts += [line for line in lines if line.startswith((b"flags", b"model name", b"Features"))]
+    return _digest("", b"".join(parts)).hex()
+
+
+def _read(path: str, size: int = 0) -> bytes:
+    """A file, or so much of one whose size the kernel does not tell."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, size or os.fstat(file).st_size)
+    finally:
+        os.close(file)
 
 
 def _from_cache(unit: str) -> dict[str, int] | None:
@@ -87,8 +95,8 @@ def _from_cache(unit: str) -> dict[str, int] | None:
         return None
     try:
         key = f"{unit}-{_key(unit)}"
-        file = os.open(directory / f"{key}.o", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+        file = os.open(os.path.join(directory, f"{key}.o"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, MemoryError):
         return None
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode) or not _is_private(status):
@@ -106,8 +114,12 @@ def _from_cache(unit: str) -> dict[str, int] | None:
 
 
 def _digest(key: str, code: bytes) -> bytes:
-    """Covers the key, too: good code of another unit or another version is not good here."""
-    return hashlib.sha256(key.encode() + code).digest()
+    """Covers the key, too: good code of another unit or another version is not good here.
+
+    It tells damage, not malice: nobody else can write into the cache.  The hash is the interpreter's own of sources
+    (importlib.util.source_hash), which is at hand at once; to load OpenSSL takes as long as half of attaching.
+    """
+    return _imp.source_hash(0, key.encode() + code)
 
 
 def _compile(unit: str) -> dict[str, int]:
@@ -120,14 +132,16 @@ def _compile(unit: str) -> dict[str, int]:
     directory = cache_directory()
     if directory is not None:
         key = f"{unit}-{_key(unit)}"
-        _store(directory / f"{key}.o", _digest(key, code) + code)
+        _store(os.path.join(directory, f"{key}.o"), _digest(key, code) + code)
     return load(code)
 
 
-def _store(path: Path, contents: bytes) -> None:
+def _store(path: str, contents: bytes) -> None:
     """Write a file of the cache whole or not at all; a cache that cannot be written is no cache."""
+    import tempfile
+
     try:
-        file, name = tempfile.mkstemp(dir=path.parent)
+        file, name = tempfile.mkstemp(dir=os.path.dirname(path))
     except OSError:
         return
     try:

@@ -7,10 +7,11 @@ make sense.  Definitions and their strings live as long as the process, like the
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 METH_FASTCALL, METH_NOARGS, METH_O = 0x80, 0x04, 0x08
 

@@ -40,6 +40,7 @@ from __future__ import annotations
 from .. import layout
 from . import intrinsics as do
 from .intrinsics import (
+    STEP,
     fence,
     frozen,
     load16,
@@ -91,7 +92,6 @@ from .packets import (
 )
 from .recovery import doom, free_doomed, mark, reclaim, repair, seal, suspect, sweep, take_tokens, tokens_missing
 from .snapshot import SNAPSHOT
-from .steps import STEP
 from .words import (
     COLLECTOR,
     descriptor_at,
@@ -107,7 +107,7 @@ from .words import (
 )
 
 RING, RING_BYTES, RING_MAX, SENDS_MAX = frozen(layout.RING), layout.RING_BYTES, layout.RING_MAX, layout.SENDS_MAX
-RESUMED = layout.RESUMED
+RESUMED, REPEATED = layout.RESUMED, layout.REPEATED
 PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = (
     layout.PUMP_IDLE, layout.PUMP_FULL, layout.PUMP_CLASSES, layout.PUMP_MORE,
 )  # fmt: skip
@@ -207,7 +207,10 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
         store64(packing + PACKING.begin, sent)
         store64(packing + PACKING.up_to, up_to)
         store64(packing + PACKING.packet, packet)
-        store64(packing + PACKING.discarded, discarded)
+        # To a predecessor's reader the first packet tells what was told: it may be a copy of one that told less, or
+        # the first that this reader gets of the lane, whose count must be 0.
+        count = told if do.load8(begun) == RESUMED else discarded
+        store64(packing + PACKING.discarded, count)
         store64(packing + PACKING.stamp, stamp)
         size = pack(collector, number, records, header, packing)
         if size == 0:
@@ -223,10 +226,12 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
         store64(collector + COLLECTOR.headers_used, used + extra - header)
         put_send(
             collector, number, word(packet + 1, following, 0) if whole else word(packet + 1, page, up_to), packet, size,
-            load64(packing + PACKING.events), why == WALK_DAMAGED, discarded, page + 1 if whole else 0, stamp,
+            load64(packing + PACKING.events), why == WALK_DAMAGED, count, page + 1 if whole else 0, stamp,
         )  # fmt: skip
         if do.load8(begun) == 0:
             store8(begun, BEGUN)
+        elif do.load8(begun) == RESUMED:
+            store8(begun, REPEATED)
         if not whole:
             step(STEP.C5)
             store64_release(lane + LANE.note, word(packet, page, up_to))
@@ -235,9 +240,10 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
         page, sent = following, 0
     # A count without a page.  To a predecessor's reader it is told once more: the packet that told it may have been a
     # copy, which the reader dropped.
-    owed = discarded != told or (discarded != 0 and do.load8(begun) == RESUMED)
+    state = do.load8(begun)
+    owed = discarded != told or (discarded != 0 and state in (RESUMED, REPEATED))
     if flush and owed and load64(collector + COLLECTOR.sends_count) == before:
-        count = discarded if do.load8(begun) != 0 else 0
+        count = discarded if state in (BEGUN, REPEATED) else told
         put_empty(collector, number, word(packet + 1, page, sent), packet, count, stamp)
     return GATHERED
 

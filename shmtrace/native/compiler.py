@@ -14,6 +14,8 @@ from numba.core import compiler, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
+from .loader import hooks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -23,6 +25,8 @@ _I64 = ir.IntType(64)
 def compile_object(functions: Sequence[Callable[..., int]]) -> bytes:
     """One ELF object with a C function for each of `functions`, whose arguments and results are int64."""
     llvm.initialize_native_asmparser()  # inline assembly needs it
+    for symbol, address in hooks.items():  # numba looks for them although it is the loader that fills them in
+        llvm.add_symbol(symbol, address)
     flags = compiler.Flags()
     flags.error_model = "numpy"  # nothing raises
     flags.no_compile = True

@@ -18,6 +18,7 @@ from .intrinsics import likely, load32, load64, read64, store64, store64_release
 from .lanes import (
     BLOCK,
     CONTEXT,
+    CONTROL,
     FULL,
     LANE,
     LANE_BYTES,
@@ -119,6 +120,7 @@ def introduce(context: int) -> int:
     if is_unknown and read64(context + CONTEXT.mode) == MODE_OVERWRITE and is_time_for_rescue(context):
         if not call_rescue(context, 0):
             return 0
+        do.add64(read64(context + CONTEXT.control) + CONTROL.unnumbered, -1)  # which is counted once more if need be
         me = register(context)
     naming = load64(context + CONTEXT.naming)
     number = me & WRITER_BITS_MASK

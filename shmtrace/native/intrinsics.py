@@ -29,6 +29,9 @@ def frozen(table: type[Table]) -> type[Table]:
     return cast("type[Table]", namedtuple(table.__name__, fields)(**fields))  # noqa: PYI024
 
 
+STEP: Any = namedtuple("STEP", steps.STEPS)(*range(len(steps.STEPS)))  # noqa: PYI024  (as `frozen`)
+
+
 def _pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
     return builder.inttoptr(address, kind.as_pointer())
 
@@ -161,7 +164,7 @@ def cold(typingctx: Any) -> Any:
 
 @intrinsic
 def step(typingctx: Any, number: Any) -> Any:
-    """Here a step of the protocol follows (steps.STEP).  No code, but for tests."""
+    """Here a step of the protocol follows (STEP).  No code, but for tests."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if steps.is_watched():

@@ -50,6 +50,7 @@ import numba
 from .. import layout, wire
 from . import intrinsics as do
 from .intrinsics import (
+    STEP,
     fence,
     frozen,
     likely,
@@ -63,7 +64,6 @@ from .intrinsics import (
     store64,
     store64_release,
 )
-from .steps import STEP
 
 CONTEXT, CONTROL, CPU, LANE = (
     frozen(layout.CONTEXT), frozen(layout.CONTROL), frozen(layout.CPU), frozen(layout.LANE),

@@ -9,6 +9,7 @@ from .. import layout, wire
 from . import intrinsics as do
 from .entry import CLOCK_TRIES, REALTIME
 from .intrinsics import (
+    STEP,
     frozen,
     load32,
     load64,
@@ -38,7 +39,6 @@ from .lanes import (
     now,
     padded,
 )
-from .steps import STEP
 from .words import COLLECTOR, lane_number_at, word
 
 PACKING = frozen(layout.PACKING)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import intrinsics as do
 from .intrinsics import (
+    STEP,
     load16,
     load32,
     load64,
@@ -41,7 +42,6 @@ from .lanes import (
     is_sound,
     sem_trywait,
 )
-from .steps import STEP
 from .words import (
     COLLECTOR,
     descriptor_at,

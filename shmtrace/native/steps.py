@@ -8,11 +8,10 @@ compiled from the same source, that calls a function there: one that kills its o
 from __future__ import annotations
 
 import ctypes
-from collections import namedtuple
-from typing import TYPE_CHECKING, Any
 
 from . import loader
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,7 +23,7 @@ PRODUCER_STEPS = (
 COLLECTOR_STEPS = (  # R3 and R4 are C8 and C9, E5 and R5 are P12
     "C2", "C5", "C6", "C4", "C7", "C8", "C9", "C10", "E1", "E2", "E3", "E4", "R2", "Q1", "W2", "D1", "D2",
 )  # fmt: skip
-STEP: Any = namedtuple("STEP", PRODUCER_STEPS + COLLECTOR_STEPS)(*range(len(PRODUCER_STEPS + COLLECTOR_STEPS)))  # noqa: PYI024
+STEPS = PRODUCER_STEPS + COLLECTOR_STEPS  # a step's number is its index
 
 _watchers: list[object] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import layout
 from . import intrinsics as do
-from .intrinsics import frozen, load64, read64, step, store64, store64_release
+from .intrinsics import STEP, frozen, load64, read64, step, store64, store64_release
 from .lanes import (
     CONTEXT,
     CONTROL,
@@ -24,7 +24,6 @@ from .lanes import (
     inlined,
     sem_post,
 )
-from .steps import STEP
 
 COLLECTOR = frozen(layout.COLLECTOR)
 

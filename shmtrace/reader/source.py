@@ -29,7 +29,6 @@ from ..layout import CONTROL
 from .stream import Parser
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
     from typing import Self
@@ -50,7 +49,7 @@ class Segment(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def fifo(self) -> pathlib.Path: ...
+    def fifo(self) -> str | os.PathLike[str]: ...
     def u32(self, offset: int) -> int:
         """The number at an offset of the segment."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
-from shmtrace import layout, wire
+from shmtrace import creation, layout, wire
 from shmtrace import segment as segments
 from shmtrace.channel import open_channel
 from shmtrace.clock import choose_clock, read_clocks
@@ -53,7 +53,7 @@ def make_channel(name: str, mode: int = layout.MODE_DROP) -> None:
     """A channel so small that a look at each of its words is quick."""
     kind = choose_clock()
     clock = kind, *read_clocks(kind)
-    segments.create_segment(name, GEOMETRY, mode=mode, flush_ms=FLUSH_MS, block_ms=1000, clock=clock, session=(0, 0))
+    creation.create_segment(name, GEOMETRY, mode=mode, flush_ms=FLUSH_MS, block_ms=1000, clock=clock, session=(0, 0))
 
 
 def _map_guarded(size: int, file: int = -1, protection: int = mmap.PROT_READ | mmap.PROT_WRITE) -> int:
@@ -187,8 +187,8 @@ class Rig:
     def objects(self) -> list[Path]:
         """Files by which the channel is known."""
         name = self.segment.name
-        semaphores = [segments.semaphore_path(name, which) for which in segments.LIST_NAMES]
-        return [self.segment.fifo, *map(Path, semaphores), Path(segments.segment_path(name))]
+        semaphores = [segments.semaphore_path(name, which) for which in creation.LIST_NAMES]
+        return [Path(self.segment.fifo), *map(Path, semaphores), Path(segments.segment_path(name))]
 
     # words
 

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shmtrace.layout import CONTROL
@@ -15,7 +16,6 @@ from .crew import until
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
-    from pathlib import Path
 
     from shmtrace.segment import Segment
 
@@ -107,7 +107,7 @@ class Recorded:
                 dies_of=signal.SIGTERM if self._is_gentle or self._choose.random() < 0.5 else signal.SIGKILL,
             )  # fmt: skip
         else:
-            reader = self._crew.fork("reader", lambda: _cat(self._segment.fifo, place), lifetime=self._reader_s)
+            reader = self._crew.fork("reader", lambda: _cat(Path(self._segment.fifo), place), lifetime=self._reader_s)
         self._readers.append((reader, place))
         return reader
 

@@ -150,7 +150,7 @@ class Round:
             for name, role in ROLES.items():
                 self.counts[name] += crew.counts[role] + staff.counts[role]
         left = [path.name for path in Path("/dev/shm").iterdir() if self._name in path.name]
-        if left or segment.fifo.exists():
+        if left or Path(segment.fifo).exists():
             raise Broken(f"left behind: {left or segment.fifo}")
 
     def _remove(self) -> None:
