@@ -247,10 +247,23 @@ class Channel(_Handle):
     def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
         self._fifo = os.devnull
         self._use(attachment, name, pending)
-        if attachment is None and not pending and not is_ready("producer"):
-            self.event = _event_off  # a program that is not traced does not pay for a compiler
-            return
+        if attachment is None and not is_ready("producer"):  # who is not traced does not pay for a compiler
+            self.event = self._event_late if pending else _event_off
+        else:
+            self._make_event()
+
+    def _make_event(self) -> None:
         self.event = make_builtin(functions("producer")["channel_event"], self, "event", METH_O, EVENT_DOC)
+
+    def _event_late(self, blob: bytes | bytearray | memoryview, /) -> bool:
+        """`event` of a channel that is still to be attached, where no object code is at hand."""
+        _event_off(blob)
+        if self._number(CONTEXT.pending):
+            _attach_late(self)
+        if self._attachment is None:
+            return False
+        self._make_event()
+        return self.event(blob)
 
     def _use(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
         if attachment is not None:

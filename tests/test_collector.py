@@ -794,3 +794,18 @@ def test_all_names_a_channel_that_it_cannot_collect_once_and_collects_the_others
     assert result.returncode == 0, result.stderr
     complaints = [line for line in result.stderr.splitlines() if "good: " not in line]
     assert len([line for line in complaints if " events delivered" not in line]) == 1, result.stderr
+
+
+def test_priority_and_cpus_are_options(channel: shmtrace.Channel) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    with commands.running("collect", channel.name, "--nice", "7", "--cpus", str(cpu)) as collector:
+        commands.until(lambda: channel.stats()["collector"] == collector.pid)
+        assert os.sched_getaffinity(collector.pid) == {cpu}
+        assert os.getpriority(os.PRIO_PROCESS, collector.pid) == 7
+
+
+@pytest.mark.parametrize("cpus", ["", "x", "1-", "60000"])
+def test_cpus_that_are_none_are_wrong_usage(channel: shmtrace.Channel, cpus: str) -> None:
+    result = commands.run("collect", channel.name, "--cpus", cpus)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1

@@ -21,7 +21,7 @@ from shmtrace.native.loader import SYMBOLS, ObjectCodeError, load
 from shmtrace.segment import open_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="reads relocations of x86-64")
 
@@ -360,3 +360,51 @@ def test_processes_that_compile_at_the_same_time_leave_one_whole_file(tmp_path: 
             children.pop(0)
     assert seen <= set(contents)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_of_processes_that_start_at_once_with_a_cold_cache_one_compiles(tmp_path: Path) -> None:
+    program = """
+from unittest import mock
+from shmtrace import native
+import shmtrace.native.compiler
+with mock.patch.object(shmtrace.native.compiler, "compile_object", wraps=shmtrace.native.compiler.compile_object) as it:
+    native.functions("producer")
+print(it.call_count)
+"""
+    environment = {**os.environ, "SHMTRACE_CACHE": str(tmp_path / "cache")}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    printed = [process.communicate(timeout=100)[0] for process in processes]
+    assert sorted(printed) == ["0\n", "0\n", "0\n", "1\n"]
+
+
+def test_where_code_cannot_be_kept_it_is_compiled_and_that_is_said(recording: shmtrace.Channel, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "SHMTRACE_CACHE": str(tmp_path / "file" / "cache"), "SHMTRACE": recording.name}
+    result = subprocess.run([sys.executable, "-c", EVENT], env=environment, capture_output=True, text=True, timeout=100)
+    assert (result.returncode, result.stdout) == (0, "True True\n")
+    assert result.stderr.startswith("shmtrace: compiled code cannot be kept, so each process ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_with_a_cold_cache_a_channel_that_is_not_there_costs_no_compiler_until_it_is(
+    new_name: Callable[[], str], tmp_path: Path
+) -> None:
+    name = new_name()
+    program = f"""
+import sys
+import shmtrace
+channel = shmtrace.attach()
+print("numba" in sys.modules)
+other = shmtrace.create_channel({name!r})
+print(channel.event(b"nobody reads"), channel.name, channel.stats() != {{}})
+print(channel.event.__class__.__name__)
+shmtrace.remove_channel({name!r})
+"""
+    environment = {**os.environ, "SHMTRACE_CACHE": str(tmp_path / "cache"), "SHMTRACE": name}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert (result.stdout, result.stderr) == (f"False\nFalse {name} True\nbuiltin_function_or_method\n", "")

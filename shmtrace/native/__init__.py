@@ -12,11 +12,13 @@ import os
 import stat
 import sys
 
+from ..notes import say
 from .loader import ObjectCodeError, load
 from .steps import is_watched
 
 UNITS = {"producer": ("entry", "PRODUCER"), "collector": ("collect", "COLLECTOR_ENTRIES")}
 DIGEST_BYTES = 8
+TURN_LIMIT_S = 120.0  # whoever compiles for longer is stopped
 
 _loaded: dict[str, dict[str, int]] = {}
 
@@ -24,7 +26,7 @@ _loaded: dict[str, dict[str, int]] = {}
 def functions(unit: str) -> dict[str, int]:
     """Addresses of a unit's functions, by name, in this process."""
     if not is_ready(unit):
-        _loaded[unit] = _compile(unit)
+        _compile(unit)
     return _loaded[unit]
 
 
@@ -122,31 +124,67 @@ def _digest(key: str, code: bytes) -> bytes:
     return _imp.source_hash(0, key.encode() + code)
 
 
-def _compile(unit: str) -> dict[str, int]:
-    from importlib import import_module
-
-    from .compiler import compile_object
-
-    module, entries = UNITS[unit]
-    code = compile_object(getattr(import_module(f"{__name__}.{module}"), entries))
+def _compile(unit: str) -> None:
+    """Compile, unless another process does so at this moment: of fifty workers that start at once, one compiles."""
     directory = cache_directory()
-    if directory is not None:
+    lock = _take_turn(directory) if directory is not None else -1
+    try:
+        if lock >= 0 and is_ready(unit):
+            return
+        from importlib import import_module
+
+        from .compiler import compile_object
+
+        module, entries = UNITS[unit]
+        code = compile_object(getattr(import_module(f"{__name__}.{module}"), entries))
         key = f"{unit}-{_key(unit)}"
-        _store(os.path.join(directory, f"{key}.o"), _digest(key, code) + code)
-    return load(code)
+        if directory is None or not _store(os.path.join(directory, f"{key}.o"), _digest(key, code) + code):
+            say(
+                "compiled code cannot be kept, so each process that begins to trace compiles for some seconds: set "
+                "SHMTRACE_CACHE to a directory that nobody else can write to"
+            )
+        _loaded[unit] = load(code)
+    finally:
+        if lock >= 0:
+            os.close(lock)
 
 
-def _store(path: str, contents: bytes) -> None:
-    """Write a file of the cache whole or not at all; a cache that cannot be written is no cache."""
+def _take_turn(directory: str) -> int:
+    """A descriptor that holds the cache's lock; -1 if it cannot be had, then there is nothing to wait for."""
+    import fcntl
+    import time
+
+    try:
+        file = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    limit = time.monotonic() + TURN_LIMIT_S
+    while time.monotonic() < limit:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        except OSError:  # a file system without locks
+            break
+        else:
+            return file
+    os.close(file)
+    return -1
+
+
+def _store(path: str, contents: bytes) -> bool:
+    """Write a file of the cache whole or not at all; False if it cannot be written."""
     import tempfile
 
     try:
         file, name = tempfile.mkstemp(dir=os.path.dirname(path))
     except OSError:
-        return
+        return False
     try:
         with open(file, "wb") as stream:
             stream.write(contents)
         os.replace(name, path)
     except OSError:
         os.unlink(name)
+        return False
+    return True
