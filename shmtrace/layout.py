@@ -324,6 +324,7 @@ class COLLECTOR:
     # what was in the control block when this collector began: what it says later is not believed
     uuid: U128 = 240
     clock_cycles: U64 = 256
+    census: U64 = 264  # address of a number and an identity for each writer
 
 
 class SEND:
@@ -379,7 +380,7 @@ SLOT_BYTES = 16
 BLOCK_BYTES = 65_536  # 4,095 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
 CONTEXT_BYTES = 240
-COLLECTOR_BYTES = 264
+COLLECTOR_BYTES = 272
 SEND_BYTES = 72
 RING_BYTES = 24
 PACKING_BYTES = 96

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +31,6 @@ from shmtrace.segment import open_semaphore
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PAGES = 8
 PIPE = 1 << 16
@@ -420,6 +420,8 @@ def test_when_a_collector_is_replaced_producers_go_on_and_wait_again(full: Strea
 
 def test_who_waits_while_the_collector_is_stopped_goes_on_with_it(full: Stream) -> None:
     os.kill(full.collector.pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{full.collector.pid}/stat")
+    commands.until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
     full.take(6)
     timer = threading.Timer(0.4, os.kill, (full.collector.pid, signal.SIGCONT))
     timer.start()

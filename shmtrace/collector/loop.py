@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from .. import layout
 from ..errors import CollectorRunning
-from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE, WRITER
+from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
 from ..native.loader import libc
 from ..process import has_left, is_dead, is_owner_dead, namespaces, start_ticks
 from ..stats import segment_stats
-from .fifo import FifoLost, open_for_reader
+from .fifo import FifoLost, open_for_reader, wake_at_departure
 from .state import State
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ..segment import Segment
     from .fifo import WriteEnd
 
-LOOK_S = 0.02  # so long does nobody look whether the reader left, or whether it is time to end
+LOOK_S = 0.02  # so long does nobody look at a full pipe
+WAKE_S = 1.0  # however long the flush interval is: a post that died with a producer is not missed for longer
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
 NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
 CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
@@ -177,6 +178,7 @@ class Collector:
         segment, state = self._segment, self._state
         segment.set_u32(CONTROL.period, segment.u32(CONTROL.period) + 1)
         self._describe()
+        wake_at_departure(end, state.full)
         segment.set_u32(CONTROL.reader, 1)
         state.enable(resumed=resumed)
         self._next_flush = self._next_clock = time.monotonic()
@@ -261,7 +263,7 @@ class Collector:
                 self._fruitless = True
             elif not self._ending:
                 self._fruitless = False
-                wake = min(self._next_flush, time.monotonic() + LOOK_S)
+                wake = min(self._next_flush, time.monotonic() + WAKE_S)
                 until = _Timespec(int(wake), int(wake % 1 * 1e9))
                 libc.sem_clockwait(self._state.full, CLOCK_MONOTONIC, until)
         finally:
@@ -317,20 +319,16 @@ class Collector:
         self._next_census = now + CENSUS_EVERY_S
         segment = self._segment
         # First who is in the table, then who is dead: what a process writes into it after it was judged is not touched.
-        writers = []
-        for number in range(1, segment.geometry.writers):
-            identity = segment.u64(segment.geometry.writers_at + number * layout.WRITER_BYTES + WRITER.identity)
-            if identity:
-                writers.append((number, identity & layout.IDENTITY_ENDED, identity & ~layout.IDENTITY_ENDED))
+        writers = self._state.census()
         alive: dict[int, bool] = {}
-        for process in {process for _, _, process in writers}:
+        for process in {identity & ~layout.IDENTITY_ENDED for _, identity in writers}:
             pid = process & (1 << layout.IDENTITY_PID_BITS) - 1
             alive[process] = self._blind or not is_dead(pid, process >> layout.IDENTITY_PID_BITS)
             if alive[process] and process == self._next_left:
                 alive[process] = not (self._maps_tell and has_left(pid, *segment.identity))
         self._doomed = False
-        for number, ended, process in writers:
-            if ended or not alive[process]:
+        for number, identity in writers:
+            if identity & layout.IDENTITY_ENDED or not alive[identity & ~layout.IDENTITY_ENDED]:
                 self._doomed |= self._state.doom(number)
         self._state.mark()
         # one process a census is asked whether it has become another program

@@ -64,6 +64,7 @@ class State:
             "settled": geometry.lanes,
             "doomed": geometry.writers,
             "marks": geometry.lanes * 8,
+            "census": geometry.writers * 16,
         }
         self._size = 512 + sum(-(-size // 64) * 64 for size in parts.values())
         self._base = map_memory(self._size)
@@ -172,6 +173,12 @@ class State:
 
     def sweep(self) -> int:
         return self._one["sweep"](self._base)
+
+    def census(self) -> list[tuple[int, int]]:
+        """Number and identity of each writer in the table."""
+        count = self._one["census"](self._base)
+        words = (ctypes.c_uint64 * (2 * count)).from_address(self._get(COLLECTOR.census))[:]
+        return list(zip(words[::2], words[1::2], strict=True))
 
     def doom(self, writer: int) -> bool:
         return bool(self._doom(self._base, writer))

@@ -90,7 +90,19 @@ from .packets import (
     put_iovec,
     put_send,
 )
-from .recovery import doom, free_doomed, mark, reclaim, repair, seal, suspect, sweep, take_tokens, tokens_missing
+from .recovery import (
+    census,
+    doom,
+    free_doomed,
+    mark,
+    reclaim,
+    repair,
+    seal,
+    suspect,
+    sweep,
+    take_tokens,
+    tokens_missing,
+)
 from .snapshot import SNAPSHOT
 from .words import (
     COLLECTOR,
@@ -504,5 +516,5 @@ def has_full_page(collector: int) -> int:
 
 COLLECTOR_ENTRIES = (
     pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep,
-    tokens_missing, take_tokens, doom, mark, free_doomed, *SNAPSHOT,
+    tokens_missing, take_tokens, census, doom, mark, free_doomed, *SNAPSHOT,
 )  # fmt: skip

@@ -215,6 +215,19 @@ def take_tokens(collector: int, count: int) -> int:
     return 0
 
 
+def census(collector: int) -> int:
+    """W1: who is in the writer table: number and identity of each, 2 words, at `census`; how many there are."""
+    context = read64(collector + COLLECTOR.context)
+    found = read64(collector + COLLECTOR.census)
+    for number in range(1, read64(context + CONTEXT.writers_count)):
+        identity = load64(read64(context + CONTEXT.writers) + number * WRITER_BYTES + WRITER.identity)
+        if identity != 0:
+            store64(found, number)
+            store64(found + 8, identity)
+            found += 16
+    return (found - read64(collector + COLLECTOR.census)) // 16
+
+
 def doom(collector: int, number: int) -> int:
     """W1: the writer of this number is gone.  Not yet if a lane's owner names it: a reservation, or a dead owner.
 
