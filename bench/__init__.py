@@ -1,4 +1,11 @@
 """Benchmarks: `python -m bench`.  A file a peer, all measured in one run in turn, so that ratios can be trusted.
 
-A peer's module has NAME and `running()`, a context manager that gives the function to be called with a blob.
+* `peers`: what is compared, a file each; `c`: the programs in C that `native` builds; `lttng`: its daemon and sessions.
+* `peer`: what a peer's module offers, and the loops in which events are timed.
+* `worker`: one peer in a process of its own, and what it is told by `process`, the runner's side of it.
+* `consumer`: the other end of a pipe or queue.
+* `costs`, `scale`, `start`, `delivery`, `collecting`, `latency`, `others`: what is measured.
+* `machine`: the facts; `report`: tables and chart, from the figures alone.
+* `geometry`: page sizes compared; `crowd` and `soak`: many at once, and for long; `reliability`:
+  what is left when processes are killed.  Programs of their own.
 """

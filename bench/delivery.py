@@ -1,29 +1,37 @@
-"""End to end: one Python producer as fast as it can, collector, `cat > /dev/null`; what arrives, what is missed."""
+"""End to end: one producer as fast as it can, until its last event has arrived in another process."""
 
 from __future__ import annotations
 
 import time
-from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.shmtrace_event import channel, collected
+from . import process
+from .costs import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NAMES = ("shmtrace_event", "pipe_write", "zmq_push", "queue_put", "faster_fifo_put", "iceoryx2_send", "logging_queue")
+REPETITIONS = 3
+TRIAL = 2000  # events that tell how many fit into the time
 
 
-def measure(seconds: float, size: int = 32) -> dict[str, Any]:
-    """Events a second that left the FIFO, and how many were missed."""
-    blob = bytes(size)
-    with channel() as made, collected(made):
-        event = made.event
-        accepted = 0
-        begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            accepted += sum(map(event, repeat(blob, 100_000)))
-        emitting = time.perf_counter() - begin
-        while (stats := made.stats())["delivered"] < accepted:
-            time.sleep(0.001)
-        delivering = time.perf_counter() - begin
-        missed = sum(stats["missed"].values())
-        return {
-            "accepted": accepted, "delivered": stats["delivered"], "missed": missed,
-            "emitted_per_s": (accepted + missed) / emitting, "delivered_per_s": accepted / delivering,
-        }  # fmt: skip
+def measure(
+    names: Sequence[str], seconds: float, environment: Mapping[str, str], size: int = 32
+) -> list[dict[str, Any]]:
+    """Events a second that arrived; about `seconds` for each peer and repetition."""
+    samples: dict[str, list[float]] = {}
+    accounts: dict[str, dict[str, int]] = {}
+    for _ in range(REPETITIONS):
+        for name in names:
+            with process.worker(name, size, environment) as worker:
+                once = worker.emit(TRIAL).seconds / TRIAL
+                worker.wait()
+                count = max(int(seconds / once), TRIAL)
+                begin = time.perf_counter()
+                worker.emit(count)
+                worker.wait()
+                samples.setdefault(name, []).append(count / (time.perf_counter() - begin))
+                found = process.accounts(worker.emitted, worker.end())
+                accounts[name] = {key: value + accounts.get(name, {}).get(key, 0) for key, value in found.items()}
+    return [{"peer": name, "per_s": spread(values), **accounts[name]} for name, values in samples.items()]

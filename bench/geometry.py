@@ -10,10 +10,11 @@ import os
 import signal
 import statistics
 import time
-from pathlib import Path
 
-from bench.__main__ import machine, time_loop
-from bench.shmtrace_event import channel, collected
+from bench.collecting import cpu_seconds
+from bench.machine import machine
+from bench.peer import calling
+from bench.peers.shmtrace_event import channel, collected
 
 TOTAL_BYTES = 32 << 20
 PAGE_SIZES = (4096, 16_384, 32_768, 65_536, 131_072, 524_288)
@@ -21,20 +22,14 @@ ROUNDS = 5
 COUNT = 1_000_000
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(page_size: int) -> tuple[float, int, float, float]:
     """Ns an event; events missed; cpu seconds of the collector a GB; ms without a miss while it is stopped."""
     blob = bytes(32)
     with channel(page_size=page_size, pages=TOTAL_BYTES // page_size) as made, collected(made):
-        event = made.event
+        event, emit = made.event, calling(made.event, blob)
         collector = made.stats()["collector"]
         used = cpu_seconds(collector)
-        cost = statistics.median(time_loop(event, blob, COUNT) / COUNT * 1e9 for _ in range(ROUNDS))
+        cost = statistics.median(emit(COUNT).seconds / COUNT * 1e9 for _ in range(ROUNDS))
         missed = made.missed
         time.sleep(0.2)
         collected_gb = ROUNDS * COUNT * 48 / 1e9

@@ -1,20 +1,127 @@
-"""The benchmarks run, so that they cannot rot.  Nothing is asserted about times."""
+"""The benchmarks run, briefly, so that they cannot rot, and their accounts are right.
+
+Nothing is asserted about times.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from bench import collecting, delivery, latency, others, peers, process, report, scale, start
+from bench.peer import Counted
 from commands import run
 
 ROOT = Path(__file__).parents[1]
+PRESENT = [name for name in peers.NAMES if peers.missing(name) is None]
+SECONDS = 0.005
 
 
-def test_the_benchmarks_run_and_write_their_figures(tmp_path: Path) -> None:
-    figures = tmp_path / "figures.json"
-    result = run("--seconds", "0.3", "--json", figures, command=[sys.executable, "-m", "bench"], cwd=ROOT)
+def measure(directory: Path, *arguments: str) -> dict[str, Any]:
+    """Run it as a user does; its figures."""
+    path = directory / "figures.json"
+    result = run(
+        "--seconds", str(SECONDS), "--json", path, *arguments, command=[sys.executable, "-m", "bench"], cwd=ROOT
+    )
     assert result.returncode == 0, result.stderr
-    found = json.loads(figures.read_text())
-    assert set(found["costs"]) == {"len(b)", "shmtrace event, off", "shmtrace event", "os.write to a pipe"}
-    assert found["delivery"]["accepted"] == found["delivery"]["delivered"] > 0
+    figures: dict[str, Any] = json.loads(path.read_text())
+    return figures
+
+
+def assert_accounts(row: dict[str, Any]) -> None:
+    """What was emitted is delivered, told or untold, and of shmtrace's nothing is untold."""
+    if "delivered" in row:
+        assert row["emitted"] == row["delivered"] + row["told"] + row["untold"]
+        if row["peer"].startswith("shmtrace"):
+            assert row["untold"] == 0
+            assert row["delivered"] > 0
+
+
+def test_each_peer_that_is_there_is_measured_and_tables_and_chart_name_it(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    tables, chart = tmp_path / "tables.md", tmp_path / "chart.svg"
+    drawn = ["--markdown", str(tables), "--chart", str(chart)]
+    figures = measure(tmp_path, "--parts", "costs", "--sizes", "32", *drawn)
+    assert [row["peer"] for row in figures["costs"]] == PRESENT
+    assert len(figures["left_out"]) == len(peers.NAMES) - len(PRESENT)
+    for row in figures["costs"]:
+        assert_accounts(row)
+        assert row["ns"]["low"] <= row["ns"]["median"] <= row["ns"]["high"]
+    written = tables.read_text()
+    assert all(report.title(name) in written for name in PRESENT)
+    words = " ".join(ET.parse(chart).getroot().itertext())
+    assert all(report.title(name) in words for name in PRESENT if name not in {*report.OFF, *report.FLOORS})
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is repeated for the sake of a median."""
+    for module in (collecting, delivery, others, scale):
+        monkeypatch.setattr(module, "REPETITIONS", 1)
+
+
+@pytest.mark.usefixtures("once")
+def test_many_processes_and_the_way_to_the_end_are_measured() -> None:
+    names = ["shmtrace_event", "queue_put"]
+    together = scale.measure(names, [1, 4], SECONDS, {})
+    assert {(row["peer"], row["processes"]) for row in together} == {
+        (name, count) for name in names for count in (1, 4)
+    }
+    delivered = delivery.measure(names, SECONDS, {})
+    assert [row["peer"] for row in delivered] == names
+    for row in [*together, *delivered]:
+        assert_accounts(row)
+        assert row["untold"] == 0
+
+
+def test_the_start_of_a_worker_is_measured() -> None:
+    rows = start.measure(["floor_len", "shmtrace_event"], SECONDS, {})
+    assert [row["peer"] for row in rows] == ["bare", "numba", "shmtrace_event"]
+
+
+@pytest.mark.usefixtures("once")
+def test_the_collector_is_measured() -> None:
+    figures = collecting.measure(SECONDS)
+    assert figures["emitted"] == figures["delivered"] > 0
+
+
+def test_the_latency_is_measured() -> None:
+    rows = latency.measure(["pipe_write", "queue_put"], SECONDS)
+    assert [row["peer"] for row in rows] == [*[latency.TAIL] * len(latency.FLUSH_MS), "pipe_write", "queue_put"]
+    for row in rows:
+        assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["p99.9_ms"]
+
+
+@pytest.mark.usefixtures("once")
+def test_workloads_of_others_lose_nothing() -> None:
+    for row in others.fifo_table(scale=0.001):
+        assert row["delivered"] == row["emitted"] > 0
+    assert [row["kind"] for row in others.log_messages(rounds=2)][::2] == ["shmtrace", "logging"]
+
+
+def test_the_tables_of_an_earlier_run_are_the_same(tmp_path: Path) -> None:
+    figures = measure(tmp_path, "--only", "floor_len", "--parts", "costs", "--sizes", "8")
+    result = run("--from", tmp_path / "figures.json", command=[sys.executable, "-m", "bench"], cwd=ROOT)
+    assert result.stdout == report.text(figures) + "\n"
+
+
+def test_what_is_not_installed_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers.PEERS["zmq_push"], "PACKAGES", ("no-such-package",))
+    assert peers.missing("zmq_push") == "no-such-package is not installed"
+
+
+@pytest.mark.parametrize("share", [50, 99, 99.9])
+def test_a_percentile_is_a_value_that_occurred(share: float) -> None:
+    values = [float(value) for value in range(1, 1001)]
+    assert latency.percentile(values, share) == share * 10
+    assert latency.percentile([3.0], share) == 3.0
+
+
+def test_what_is_neither_delivered_nor_told_is_untold() -> None:
+    assert process.accounts(10, Counted(6, 3)) == {"emitted": 10, "delivered": 6, "told": 3, "untold": 1}
+    assert process.accounts(10, None) == {"emitted": 10}

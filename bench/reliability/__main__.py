@@ -13,7 +13,7 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from bench.__main__ import machine
+from bench.machine import machine
 
 from . import judge, report
 from .peers import PEERS, installed

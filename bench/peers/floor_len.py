@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bench.peer import Emitter, calling
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 NAME = "len(b)"
 
 
 @contextmanager
-def running() -> Iterator[Callable[[bytes], object]]:
-    """What is called with a blob."""
-    yield len
+def running(size: int) -> Iterator[Emitter]:
+    """Nothing is recorded."""
+    yield Emitter(calling(len, bytes(size)))

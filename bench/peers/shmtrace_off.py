@@ -5,16 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bench.shmtrace_event import channel
+from bench.peer import Emitter, calling
+
+from .shmtrace_event import channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 NAME = "shmtrace event, off"
 
 
 @contextmanager
-def running() -> Iterator[Callable[[bytes], object]]:
-    """What is called with a blob."""
+def running(size: int) -> Iterator[Emitter]:
+    """Nothing is recorded."""
     with channel() as made:
-        yield made.event
+        yield Emitter(calling(made.event, bytes(size)))
