@@ -809,3 +809,14 @@ def test_cpus_that_are_none_are_wrong_usage(channel: shmtrace.Channel, cpus: str
     result = commands.run("collect", channel.name, "--cpus", cpus)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
+
+
+def test_a_reader_that_a_killed_collector_had_not_yet_struck_out_keeps_nobody_from_removing_the_channel(
+    channel: shmtrace.Channel, segment: Segment
+) -> None:
+    segment.set_u32(CONTROL.reader, 1)  # killed between switching off and this
+    with commands.running("collect", channel.name) as collector:
+        commands.until(lambda: channel.stats()["collector"] == collector.pid)
+        commands.until(lambda: not channel.stats()["reader"])
+        collector.terminate()
+        collector.wait(commands.LIMIT_S)

@@ -118,7 +118,7 @@ class Collector:
             resumed = segment.u32(CONTROL.recording) != 0  # a predecessor was killed
             if not resumed:  # or killed while it emptied the lanes
                 self._switch_off(SETTLE_S)
-                self._empty()
+                self._leave()
             while resumed or not self._ending:  # the reader of a predecessor gets the rest in any case
                 try:
                     self._end = open_for_reader(segment.fifo) if resumed else self._wait_for_reader()

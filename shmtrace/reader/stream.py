@@ -2,9 +2,9 @@
 
 A collector may be killed in the middle of a packet.  The next one begins with a description and sends that packet
 again, whole, under the same number.  So a size alone proves nothing: it may reach over the torn end into what the next
-collector sent.  A packet counts when another header, or the end of the stream, stands right behind it.  Otherwise the
-search for a header goes on one byte behind the bad packet's own, and what was passed over is named.  A description
-needs nothing behind it: it is text, and no header is.
+collector sent.  A packet counts when another header, or the end of the stream, stands right behind it, and no
+description begins inside of it.  Otherwise the search for a header goes on one byte behind the bad packet's own, and
+what was passed over is named.  A description needs nothing behind it: it is text, and no header is.
 
 Nothing here trusts a byte: whatever comes in, the work is linear and the memory bounded, and nothing is raised.
 """
@@ -316,8 +316,13 @@ class Parser:
         """Whether the packet that ends at `stop` is whole; None: that is not known yet."""
         if len(data) < stop:
             return False if last else None
-        if header.metadata or data.startswith(self._followers, stop):
+        if header.metadata:
             return True
+        if data.startswith(self._followers, stop):
+            # A killed collector's packet may be cut short.  Then the next one's description begins inside of it, and
+            # that a header stands where it should have ended is chance.
+            assert self._keys is not None
+            return data.find(self._keys[1], stop - header.size, stop) < 0
         tail = data[stop : stop + 2 * _KEY_BYTES]
         if not any(follower.startswith(tail) for follower in self._followers):
             return False

@@ -274,3 +274,13 @@ def test_many_false_descriptions_cost_linear_time() -> None:
     header = bytearray(small_trace().metadata[:60])
     header[wire.METADATA.content_size : wire.METADATA.content_size + 8] = (8 << 20).to_bytes(4, "little") * 2
     assert [item.size for item in skipped(parse(bytes(header) * 40_000, 1 << 16))] == [60 * 40_000]
+
+
+def test_a_packet_that_was_cut_short_is_none_even_if_a_header_stands_where_it_should_have_ended() -> None:
+    """A collector was killed in the middle of a large record; its successor's stream fills the rest by chance."""
+    description = small_trace().metadata
+    large = Trace().lane(0).at(10).blob(b"x" * 8000).packet()
+    filler = Trace().lane(1).at(10).blob(b"y" * 100).packet()
+    cut = large[: len(large) - len(description) - len(filler)]
+    items = parse(description + cut + description + filler + large + filler)
+    assert [bytes(packet.data) for packet in packets(items)] == [filler, large]

@@ -154,7 +154,8 @@ class Crew:
     def end(self, member: Member, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal that ends a process."""
         member.is_ending = True
-        os.kill(member.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+            os.kill(member.pid, number)
 
     def _stop_or_go_on(self, member: Member, now: float) -> None:
         if member.is_stopped:
