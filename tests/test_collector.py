@@ -28,8 +28,7 @@ from recording import collected, end
 from shmtrace import layout
 from shmtrace.collector.loop import Collector
 from shmtrace.creation import runtime_directory
-from shmtrace.layout import CONTROL
-from shmtrace.layout import LANE
+from shmtrace.layout import CONTROL, LANE
 from shmtrace.native.loader import libc
 from shmtrace.segment import open_segment, open_semaphore, segment_path
 
