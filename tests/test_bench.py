@@ -101,7 +101,7 @@ def test_the_latency_is_measured() -> None:
 def test_workloads_of_others_lose_nothing() -> None:
     for row in others.fifo_table(scale=0.001):
         assert row["delivered"] == row["emitted"] > 0
-    assert [row["kind"] for row in others.log_messages(rounds=2)][::2] == ["shmtrace", "logging"]
+    assert {"shmtrace", "logging"} <= {row["kind"] for row in others.log_messages(rounds=2)}
 
 
 def test_the_tables_of_an_earlier_run_are_the_same(tmp_path: Path) -> None:
