@@ -550,7 +550,8 @@ def test_a_fifo_that_is_replaced_under_a_reader_is_read_to_the_end_and_the_other
         with commands.running(command=cat):
             commands.until(lambda: channel.enabled)
             assert channel.event(b"to the second reader")
-            commands.until(lambda: b"to the second reader" in (tmp_path / "second").read_bytes())
+            second = tmp_path / "second"  # made by the shell once somebody writes
+            commands.until(lambda: second.exists() and b"to the second reader" in second.read_bytes())
             end(collector, signal_number=signal.SIGTERM)
 
 
