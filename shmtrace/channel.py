@@ -23,7 +23,7 @@ from .native import functions, is_ready
 from .native.builtin import METH_O, make_builtin
 from .native.loader import libc, map_memory
 from .notes import say
-from .process import is_dead, namespaces
+from .process import is_dead
 from .rescue import disown, rescue
 from .segment import (
     MEMORY,
@@ -115,7 +115,6 @@ class _Attachment:
             raise ChannelRemoved(f"the channel {mapped.name!r} was removed just now")
         if not _threads:
             _threads.append(_Threads())
-        pid_namespace, time_namespace = namespaces()
         cpu_kind, cpu_word = _cpu_source()
         self._naming = self._name_writer
         self._rescuing = self._rescue
@@ -127,8 +126,6 @@ class _Attachment:
             slot=_threads[0].take_slot(),
             cpu_word=cpu_word,
             cpu_kind=cpu_kind,
-            foreign=(pid_namespace, time_namespace)
-            != (mapped.u64(CONTROL.pid_namespace), mapped.u64(CONTROL.time_namespace)),
             naming=id(self._naming),
             rescue=id(self._rescuing),
         )

@@ -56,7 +56,8 @@ def segment_addresses(segment: Segment) -> dict[str, int]:
         "page_size": geometry.page_size,
         "pages_count": geometry.pages,
         "limit": geometry.limit,
-        "mode": segment.u32(CONTROL.mode),
+        "foreign": segment.is_foreign,
+        "mode": segment.mode,
         "block_ns": segment.u32(CONTROL.block_ms) * 1_000_000,
         "slice_ns": segment.u32(CONTROL.flush_ms) * 1_000_000,
     }

@@ -26,14 +26,19 @@ _disown = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 def rescue(segment: Segment) -> None:
     """Give back what the dead hold: lanes, and when there are no others the numbers of writers.  Raises OSError."""
     give_back_lanes(segment)
-    if segment.u64(CONTROL.unnumbered) and segment.is_table_full():
+    if not segment.is_foreign and segment.u64(CONTROL.unnumbered) and segment.is_table_full():
         from .collector.snapshot import free_writers
 
         free_writers(segment)
 
 
 def give_back_lanes(segment: Segment) -> None:
-    """Give back the lanes of dead owners, unless somebody else is at it.  Raises OSError if the channel was removed."""
+    """Give back the lanes of dead owners, unless somebody else is at it.  Raises OSError if the channel was removed.
+
+    From another pid or time namespace, where the living look dead, nothing is done.
+    """
+    if segment.is_foreign:
+        return
     context = make_context(**segment_addresses(segment))
     file = segment.open_lock()
     try:

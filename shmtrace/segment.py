@@ -23,7 +23,7 @@ from .errors import (
 )
 from .layout import CONTROL, CPU, LANE, PAGE, TOTALS, WRITER, Geometry
 from .native.loader import libc, map_memory
-from .process import boot_id
+from .process import boot_id, namespaces
 
 MEMORY = "/dev/shm"  # noqa: S108  (what lies there is looked at)
 NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
@@ -91,6 +91,7 @@ class Segment:
         status = os.fstat(file)
         self.identity = (status.st_dev, status.st_ino)
         self.uuid = self.read(CONTROL.uuid, 16)
+        self.mode = self.u32(CONTROL.mode)
         self.fifo = os.fsdecode(self.text(CONTROL.fifo, layout.width_of(CONTROL, "fifo")))
 
     def close(self) -> None:
@@ -155,7 +156,12 @@ class Segment:
     @property
     def is_streamed(self) -> bool:
         """The channel has a FIFO and may have a collector."""
-        return self.u32(CONTROL.mode) != layout.MODE_OVERWRITE
+        return self.mode != layout.MODE_OVERWRITE
+
+    @property
+    def is_foreign(self) -> bool:
+        """The channel is of another pid or time namespace: from here none of its processes can be judged."""
+        return namespaces() != (self.u64(CONTROL.pid_namespace), self.u64(CONTROL.time_namespace))
 
     def totals(self, lane: int) -> dict[str, int]:
         """The valid slot of a lane's totals."""

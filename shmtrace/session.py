@@ -30,6 +30,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from .channel import create_channel, remove_channel
 from .errors import ChannelExists, ChannelNotFound, ChannelNotStreamed, ShmtraceError
+from .layout import CONTROL
 from .notes import say
 from .process import start_ticks
 from .reader.errors import DirectoryNotEmpty
@@ -183,9 +184,14 @@ class Session:
 
     def _end_collector(self) -> None:
         collector = self._helpers[0]
-        limit = time.monotonic() + _START_LIMIT_S  # one that has not begun does not know what SIGTERM means
-        while self.channel.stats()["collector"] != collector.pid and not collector.ended and time.monotonic() < limit:
-            time.sleep(_POLL_S)
+        with suppress(ShmtraceError):  # somebody removed the channel: the collector ends by itself
+            segment = open_segment(self.channel.name)  # the program may have closed its own
+            limit = time.monotonic() + _START_LIMIT_S  # one that has not begun does not know what SIGTERM means
+            while segment.u32(CONTROL.collector_pid) != collector.pid and not collector.ended:
+                if time.monotonic() > limit:
+                    break
+                time.sleep(_POLL_S)
+            segment.unmap()
         collector.terminate()
         collector.await_end()
 

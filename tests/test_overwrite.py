@@ -579,3 +579,43 @@ def test_a_channel_that_was_removed_has_no_snapshot(channel: shmtrace.Channel, t
     with pytest.raises(shmtrace.ChannelRemoved, match="was removed, and what was in its pages with it"):
         channel.snapshot(tmp_path / "trace")
     assert not (tmp_path / "trace").exists()
+
+
+# -- where the dead cannot be told from the living
+
+
+def test_from_another_pid_namespace_no_lane_of_the_living_is_given_back(
+    channel: shmtrace.Channel, snapshot: Callable[[shmtrace.Channel], Path], tmp_path: Path
+) -> None:
+    elsewhere = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*elsewhere, "true"], capture_output=True).returncode:
+        pytest.skip("needs leave to make namespaces")
+    program = "import shmtrace, sys; shmtrace.open_channel(sys.argv[1]).snapshot(sys.argv[2])"
+    with channel.reserve(4) as view:
+        before = owners(channel)
+        done = subprocess.run(
+            [*elsewhere, sys.executable, "-c", program, channel.name, str(tmp_path / "from elsewhere")],
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert before == owners(channel)
+        assert len(before) == 1
+        view[:] = b"mine"
+    assert blobs(snapshot(channel)) == [b"mine"]
+
+
+def test_a_page_that_nonsense_makes_an_orphan_does_no_harm_to_who_gives_a_lane_back(
+    channel: shmtrace.Channel, tmp_path: Path
+) -> None:
+    channel.event(b"first")
+    kill_holder(channel, 1)
+    segment = segment_of(channel)
+    lane = next(at for at in map(segment.lane_at, range(segment.geometry.lanes)) if segment.u64(at + LANE.owner))
+    number = (lane - segment.geometry.lanes_at) // layout.LANE_BYTES
+    sequence = (segment.u64(lane + LANE.position) >> layout.SEQUENCE_SHIFT) + 1
+    spare = segment.geometry.descriptors_at + (segment.geometry.pages - 1) * layout.PAGE_BYTES
+    segment.set_u64(spare + PAGE.owner, (number + 1) << layout.SEQUENCE_BITS | sequence)
+    result = commands.run("snapshot", channel.name, "-o", tmp_path / "trace")
+    assert result.returncode == 0, result.stderr
+    assert owners(channel) == []

@@ -213,3 +213,13 @@ def test_a_collector_killed_in_the_block_is_replaced_and_nothing_is_lost(
         assert channel.event(b"after")
     assert set(blobs(tmp_path / "trace")) == {b"after", b"before"}
     assert "the collector was killed; another one goes on\n" in capfd.readouterr().err
+
+
+def test_a_channel_that_the_block_closes_is_recorded_and_removed_like_any_other(
+    tmp_path: Path, channel_name: str
+) -> None:
+    with shmtrace.record(tmp_path / "trace", name=channel_name) as channel:
+        assert channel.event(b"before it is closed")
+        channel.close()
+    assert blobs(tmp_path / "trace") == [b"before it is closed"]
+    assert not [path for path in leftovers.shared_memory(os.getpid()) if channel_name in path.name]

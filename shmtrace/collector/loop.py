@@ -19,7 +19,7 @@ from .. import layout
 from ..errors import CollectorRunning
 from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
 from ..native.loader import libc
-from ..process import has_left, is_dead, is_owner_dead, namespaces, start_ticks
+from ..process import has_left, is_dead, is_owner_dead, start_ticks
 from ..stats import segment_stats
 from .fifo import FifoLost, open_for_reader, wake_at_departure
 from .state import State
@@ -85,9 +85,7 @@ class Collector:
         self._next_left = 0
         self._fruitless = False  # a page was full, and nothing came of it
         self._left_looks: dict[int, float] = {}  # owners of lanes, and when to ask again whether they left by exec
-        # from another pid or time namespace nobody can be judged: nothing is reclaimed
-        ours = (segment.u64(CONTROL.pid_namespace), segment.u64(CONTROL.time_namespace))
-        self._blind = ours != namespaces()
+        self._blind = segment.is_foreign  # then nothing is reclaimed
         if self._blind:
             say(f"channel {segment.name!r} is of another pid or time namespace: what dead processes hold stays held")
         # our own segment is mapped, so it must be found

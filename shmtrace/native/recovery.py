@@ -26,6 +26,7 @@ from .lanes import (
     CONTROL,
     LANE,
     LANE_BYTES,
+    MODE_OVERWRITE,
     NO_PAGE,
     PAGE,
     PAGE_MASK,
@@ -138,14 +139,15 @@ def suspect(collector: int, start: int) -> int:
 def reclaim_lane(context: int, number: int, dead: int, me: int) -> bool:
     """R2 to R5: give back the lane of an owner that is dead, and the page that it had taken and not linked.
 
-    True if the lane was still the dead one's.
+    True if the lane was still the dead one's.  In the mode overwrite there is no pool, so no page is an orphan.
     """
     lane = read64(context + CONTEXT.lanes) + number * LANE_BYTES
     step(STEP.R2)
     if do.swap_acquire(lane + LANE.owner, dead, me) == 0:
         return False
     orphan = tag(number, (load64(lane + LANE.position) >> SEQUENCE_SHIFT) + 1)
-    for page in range(read64(context + CONTEXT.pages_count)):
+    pages = 0 if read64(context + CONTEXT.mode) == MODE_OVERWRITE else read64(context + CONTEXT.pages_count)
+    for page in range(pages):
         if load64(descriptor_at(context, page) + PAGE.owner) == orphan:
             recycle(context, page)  # R3, R4
     give_back(lane)  # R5
