@@ -50,7 +50,6 @@ __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel
 PAGE_SIZE, PAGES, PAGES_A_CPU = 65_536, 512, 4  # measured: docs/design.md
 LANES_PER_CPU = 8
 WRITERS = 4096
-LONGEST_BLOB = 0xFFFF
 MADV_WIPEONFORK = 18
 EVENT_DOC = """event($self, blob, /)
 --
@@ -75,7 +74,7 @@ os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the c
 
 def _context(**values: int) -> bytes:
     """A CONTEXT that lives as long as the process, because a call may be under way when its channel is closed."""
-    context = make_context(**{"recording": ctypes.addressof(_nothing), "limit": LONGEST_BLOB, **values})
+    context = make_context(**{"recording": ctypes.addressof(_nothing), "limit": layout.LONGEST_BLOB, **values})
     _contexts.append(context)
     return context
 
@@ -216,8 +215,8 @@ def _attachment(name: str) -> _Attachment:
 def _event_off(blob: bytes | bytearray | memoryview, /) -> bool:
     """`event` of a channel that is off for good, where no object code is at hand: the same errors, and False."""
     size = memoryview(blob).nbytes
-    if size > LONGEST_BLOB:
-        raise ValueError(f"a blob of {size} bytes: a channel takes at most {LONGEST_BLOB}")
+    if size > layout.LONGEST_BLOB:
+        raise ValueError(f"a blob of {size} bytes: a channel takes at most {layout.LONGEST_BLOB}")
     return False
 
 

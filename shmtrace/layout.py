@@ -76,6 +76,7 @@ MODE_NAMES = {number: name for name, number in MODES.items()}
 CLOCK_TSC, CLOCK_MONOTONIC = 0, 1
 CPU_RSEQ, CPU_SYSCALL, CPU_FIXED = 0, 1, 2
 
+LONGEST_BLOB = 0xFFFF  # bytes: a record's size has 16 bits
 LINE_BYTES = 64
 CONTROL_BYTES = 4096
 LANE_BYTES = 4 * LINE_BYTES
@@ -366,6 +367,15 @@ class PACKING:
     why: U64 = 88  # it ended where it did
 
 
+class RESERVATION:
+    """A lane that is held for a block of code."""
+
+    lane: U64 = 0  # address; 0: none is held
+    position: U64 = 8
+    cpu: U64 = 16
+    bytes: U64 = 24  # address of the body
+
+
 class COPY:
     """A page that a snapshot has copied."""
 
@@ -385,11 +395,17 @@ SEND_BYTES = 72
 RING_BYTES = 24
 PACKING_BYTES = 96
 COPY_BYTES = 40
+RESERVATION_BYTES = 32
 IOVEC_BYTES = 16
 SENDS_MAX = 256
 RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share
 NO_RECORDS = 1  # in a note, with NO_PAGE: the packet of this number carries none
 BEGUN, RESUMED, REPEATED = 1, 2, 3
+# What `reserve` answers beside "nothing is recorded": at the end of the block, because the lane would have been the
+# cpu's last free one; or a RESERVATION.
+RESERVE_LATER, RESERVED = 1, 2
+# What `copy_lane` answers beside a number of pages: others were faster; or the lane's words are nonsense.
+COPY_AGAIN, COPY_DAMAGED = -1, -2
 # What the collector's jitted half answers: all is sent; the FIFO is full; metadata is due; there is more; or -errno.
 PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = range(4)
 RING_MAX = 16_384  # packets in a pipe of 1 MiB: the shortest has 80 bytes
@@ -456,7 +472,7 @@ class Geometry:
     @property
     def limit(self) -> int:
         """Bytes of the longest blob: the record's size is 16 bits wide, and a record lies in one page."""
-        return min(0xFFFF, self.page_size - 16)
+        return min(LONGEST_BLOB, self.page_size - 16)
 
     def ring(self, lane: int) -> range:
         """The pages of a lane in the mode overwrite, where there is no pool: each cpu slot has an equal share."""
@@ -519,7 +535,7 @@ def _check() -> None:
         (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
         (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (BLOCK, SLOT_BYTES), (SLOT, SLOT_BYTES),
         (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
-        (PACKING, PACKING_BYTES), (COPY, COPY_BYTES),
+        (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

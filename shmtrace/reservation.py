@@ -23,6 +23,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from . import layout
 from .context import address_of
 from .native import functions
 from .native.loader import MAP_FAILED, MAP_NORESERVE, libc
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     from .segment import Segment
 
-LATER = 1  # as native/entry.py has it, and the order of the words
-LANE_WORD, POSITION_WORD, CPU_WORD, ADDRESS_WORD = range(4)
 MREMAP_MAYMOVE, MADV_DONTFORK = 1, 10
 MAP_FIXED_NOREPLACE = 0x10_0000
 
@@ -90,6 +89,12 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+class _Words(ctypes.Structure):
+    """layout.RESERVATION."""
+
+    _fields_ = [(field, ctypes.c_int64) for field in layout.fields_of(layout.RESERVATION)]
+
+
 class _Hold:
     """A lane that is taken.  It is given back at the latest when nothing refers to this object any more."""
 
@@ -99,7 +104,7 @@ class _Hold:
         self._context = context
         self._pid = os.getpid()
         self._settle = _function("settle_reservation", 5)  # at hand when the interpreter ends, too
-        self._words = (ctypes.c_int64 * 4)()  # the code stores them before a signal handler can run
+        self._words = _Words()  # the code fills them in before a signal handler can run
 
     def take(self, size: int) -> int:
         """Take a lane; what `reserve` in native/entry.py returns.  Raises what a signal handler does."""
@@ -107,23 +112,23 @@ class _Hold:
 
     @property
     def is_held(self) -> bool:
-        return self._words[LANE_WORD] != 0
+        return bool(self._words.lane)
 
     @property
     def address(self) -> int:
         """Where the bytes are."""
-        return self._words[ADDRESS_WORD]
+        return int(self._words.bytes)
 
     def settle(self, size: int) -> bool:
         """Commit a record of `size` bytes, or (-1) leave no trace; True if it is recorded.
 
         The lane of a parent is not a child's to give back.
         """
-        lane, position, cpu, _ = self._words
-        self._words[LANE_WORD] = 0
+        words = self._words
+        lane, words.lane = words.lane, 0
         if lane == 0 or os.getpid() != self._pid:
             return False
-        return bool(self._settle(address_of(self._context), lane, position, cpu, size))
+        return bool(self._settle(address_of(self._context), lane, words.position, words.cpu, size))
 
     def __del__(self) -> None:
         self.settle(-1)
@@ -132,7 +137,7 @@ class _Hold:
 class _Exporter(ctypes.Array[ctypes.c_ubyte]):
     """What memoryviews of a page refer to; a type of one size, because ctypes keeps every type for ever."""
 
-    _type_, _length_ = ctypes.c_ubyte, 0xFFFF
+    _type_, _length_ = ctypes.c_ubyte, layout.LONGEST_BLOB
     hold: _Hold
 
 
@@ -161,7 +166,7 @@ class Reservation:
         self._pid = os.getpid()
         if self._pages is not None:
             hold = _Hold(self._context)
-            self._later = hold.take(self._size) == LATER
+            self._later = hold.take(self._size) == layout.RESERVE_LATER
             if hold.is_held:
                 try:
                     address = self._pages.view_of(hold.address)

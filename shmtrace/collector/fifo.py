@@ -86,11 +86,18 @@ class _Departures:
 _departures: list[_Departures] = []
 
 
-def wake_at_departure(end: WriteEnd, semaphore: int) -> None:
-    """Post the semaphore when the last reader leaves; until the end is closed, which is before the semaphore is."""
-    if not _departures:
-        _departures.append(_Departures())
-    _departures[0].add(end, semaphore)
+def wake_at_departure(end: WriteEnd, semaphore: int) -> bool:
+    """Post the semaphore when the last reader leaves; until the end is closed, which is before the semaphore is.
+
+    False if it cannot be done: no descriptor is left, for one.
+    """
+    try:
+        if not _departures:
+            _departures.append(_Departures())
+        _departures[0].add(end, semaphore)
+    except OSError:
+        return False
+    return True
 
 
 def open_for_reader(path: str) -> WriteEnd | None:

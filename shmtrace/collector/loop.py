@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..segment import Segment
     from .fifo import WriteEnd
 
-LOOK_S = 0.02  # so long does nobody look at a full pipe
+LOOK_S = 0.02  # so long does nobody look at a full pipe, or, where nobody would tell, whether the reader left
 WAKE_S = 1.0  # however long the flush interval is: a post that died with a producer is not missed for longer
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
 NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
@@ -91,6 +91,7 @@ class Collector:
         # our own segment is mapped, so it must be found
         self._maps_tell = not self._blind and not has_left(pid, *segment.identity)
         self._packets_before = 0
+        self._longest_s = LOOK_S  # so long does it sleep at most while a reader is there
         self._next_flush = self._next_clock = 0.0
         segment.set_u32(CONTROL.asleep, 0)  # a predecessor may have been killed in its sleep
         segment.set_u64(CONTROL.collector_start, start)
@@ -176,7 +177,7 @@ class Collector:
         segment, state = self._segment, self._state
         segment.set_u32(CONTROL.period, segment.u32(CONTROL.period) + 1)
         self._describe()
-        wake_at_departure(end, state.full)
+        self._longest_s = WAKE_S if wake_at_departure(end, state.full) else LOOK_S
         segment.set_u32(CONTROL.reader, 1)
         state.enable(resumed=resumed)
         self._next_flush = self._next_clock = time.monotonic()
@@ -261,7 +262,7 @@ class Collector:
                 self._fruitless = True
             elif not self._ending:
                 self._fruitless = False
-                wake = min(self._next_flush, time.monotonic() + WAKE_S)
+                wake = min(self._next_flush, time.monotonic() + self._longest_s)
                 until = _Timespec(int(wake), int(wake % 1 * 1e9))
                 libc.sem_clockwait(self._state.full, CLOCK_MONOTONIC, until)
         finally:

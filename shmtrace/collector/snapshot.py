@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..segment import Segment
 
 TRIES = 10  # a collector or a producer may be faster than the copy
-AGAIN = -1  # as native/snapshot.py has it
 
 
 def take_snapshot(segment: Segment, directory: str | os.PathLike[str]) -> Recorder:
@@ -112,13 +111,13 @@ class _Copies:
         pages = geometry.pages if segment.is_streamed else len(geometry.ring(lane))
         target, copies = map_memory(pages * geometry.page_size), (Copy * pages)()
         self._memory.append((target, pages * geometry.page_size))
-        count = AGAIN
+        count = layout.COPY_AGAIN
         for _ in range(TRIES):
             count = self._state.copy_lane(lane, target, copies)
-            if count != AGAIN:
+            if count != layout.COPY_AGAIN:
                 break
         if count < 0:
-            why = "is written faster than it can be copied" if count == AGAIN else "holds nonsense"
+            why = "is written faster than it can be copied" if count == layout.COPY_AGAIN else "holds nonsense"
             say(f"snapshot of {segment.name!r}: lane {lane} {why}, it is left out")
         return _Lane(lane, [copies[i] for i in range(count)], self._state.overwritten)
 
@@ -135,7 +134,7 @@ class _Copies:
 
     def _packets_of(self, lane: _Lane) -> Iterator[tuple[bytes, int]]:
         state = self._state
-        packing = Packing(stamp=self._segment.u64(CONTROL.clock_cycles))
+        packing = Packing(stamp=state.begin_cycles)
         missed = self._segment.missed_in(lane.number)
         if missed:  # the count of a stream's first packet must be 0
             yield state.pack_nothing(lane.number, packing), 0

@@ -197,6 +197,11 @@ class State:
 
     # for snapshots; see native/snapshot.py
 
+    @property
+    def begin_cycles(self) -> int:
+        """The channel's clock when it was made: no record is older."""
+        return self._get(COLLECTOR.clock_cycles)
+
     def copy_lane(self, lane: int, target: int, copies: ctypes.Array[Copy]) -> int:
         return self._code["copy_lane"](self._base, lane, target, ctypes.addressof(copies))
 

@@ -14,7 +14,7 @@ import sys
 
 from .. import layout, wire
 from . import intrinsics as do
-from .intrinsics import likely, load32, load64, read64, store64, store64_release
+from .intrinsics import frozen, likely, load32, load64, read64, store64, store64_release
 from .lanes import (
     BLOCK,
     CONTEXT,
@@ -67,7 +67,8 @@ CLOCK_TRIES, REALTIME = 8, 0
 IMMORTAL = sys.version_info >= (3, 12)  # True and False are not counted
 ID_BLOB = wire.ID_BLOB
 IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
-RESERVE_LATER, RESERVED = 1, 2  # beside REFUSED
+RESERVATION = frozen(layout.RESERVATION)
+RESERVE_LATER, RESERVED = layout.RESERVE_LATER, layout.RESERVED
 
 py_buffer = do.scratch(BUFFER_BYTES)
 bytes_type = do.address_of("PyBytes_Type")
@@ -285,8 +286,8 @@ def reserve(context: int, size: int, result: int) -> int:
     """Take a lane with room for a record of `size` bytes: RESERVED; or one of these.
 
     RESERVE_LATER: the lane would be the cpu's last free one, so the record is to be emitted at the end of the block;
-    REFUSED: nothing is recorded (which is counted); -1: an exception is set.  Lane, position, cpu, and the address of
-    the bytes go into 4 words at `result`.  Called with the GIL.
+    REFUSED: nothing is recorded (which is counted); -1: an exception is set.  `result` is a RESERVATION, which is
+    filled in.  Called with the GIL.
     """
     if is_off(context):
         return REFUSED
@@ -309,10 +310,10 @@ def reserve(context: int, size: int, result: int) -> int:
         if not has_another_lane(context, cpu, lane):
             give_back(lane)
             return RESERVE_LATER
-        store64(result, lane)
-        store64(result + 8, position)
-        store64(result + 16, cpu)
-        store64(result + 24, address_of_position(context, position) + RECORD_BYTES)
+        store64(result + RESERVATION.lane, lane)
+        store64(result + RESERVATION.position, position)
+        store64(result + RESERVATION.cpu, cpu)
+        store64(result + RESERVATION.bytes, address_of_position(context, position) + RECORD_BYTES)
         return RESERVED
 
 

@@ -44,6 +44,7 @@ from .packets import PACKET_BYTES, PACKING, pack, put_packet
 from .words import COLLECTOR, descriptor_at, tag
 
 COPY, COPY_BYTES = frozen(layout.COPY), layout.COPY_BYTES
+COPY_AGAIN, COPY_DAMAGED = layout.COPY_AGAIN, layout.COPY_DAMAGED
 
 
 @apart
@@ -78,7 +79,7 @@ def list_ring(context: int, number: int, position: int, copies: int) -> int:
 
 @apart
 def list_chain(context: int, number: int, progress: int, position: int, copies: int) -> int:
-    """Step 1 in the other modes; -1 if the collector has moved on meanwhile, so that the chain was not followed."""
+    """Step 1 in the other modes; COPY_AGAIN if the collector has moved on, so that the chain was not followed."""
     pages, page_size = read64(context + CONTEXT.pages_count), read64(context + CONTEXT.page_size)
     lane = read64(context + CONTEXT.lanes) + number * LANE_BYTES
     current = (position >> PAGE_SHIFT) & PAGE_MASK
@@ -88,16 +89,16 @@ def list_chain(context: int, number: int, progress: int, position: int, copies: 
     count, expected = 0, 0
     while page != NO_PAGE and count < pages:
         if page >= pages:
-            return -1
+            return COPY_AGAIN
         descriptor = descriptor_at(context, page)
         owner = load64_acquire(descriptor + PAGE.owner)  # matched by P6
         if owner >> SEQUENCE_BITS != number + 1 or (count != 0 and owner != expected):
-            return -1
+            return COPY_AGAIN
         length, following = position & COMMITTED_MASK, NO_PAGE
         if page != current:
             length, following = load32(descriptor + PAGE.length), load16(descriptor + PAGE.next)
         if length > page_size or length < begin:
-            return -1
+            return COPY_AGAIN
         put_copy(copies, count, owner, page, begin, length)
         count += 1
         expected = tag(number, owner + 1)
@@ -118,7 +119,7 @@ def is_still_there(context: int, number: int, newest: int, at: int) -> bool:
 def copy_lane(collector: int, number: int, target: int, copies: int) -> int:
     """Copy a lane's pages to `target` and say what they are at `copies` (layout.COPY), the oldest first; their number.
 
-    -1: try again.  -2: the lane's words are nonsense.
+    Or COPY_AGAIN, COPY_DAMAGED.
     """
     context = read64(collector + COLLECTOR.context)
     page_size = read64(context + CONTEXT.page_size)
@@ -126,7 +127,7 @@ def copy_lane(collector: int, number: int, target: int, copies: int) -> int:
     progress = load64_acquire(lane + LANE.progress)  # matched by C7; ahead of the position
     position = load64_acquire(lane + LANE.position)  # matched by P9, P11
     if not is_sound(context, position) or not is_sound(context, progress):
-        return -2
+        return COPY_DAMAGED
     overwrite = read64(context + CONTEXT.mode) == MODE_OVERWRITE
     if overwrite:
         count = list_ring(context, number, position, copies)
@@ -147,14 +148,14 @@ def copy_lane(collector: int, number: int, target: int, copies: int) -> int:
     store64(collector + COLLECTOR.overwritten, load64(slot + TOTALS.overwritten) if overwrite else 0)
     fence()  # the slot is that position's as long as the position stays
     if overwrite and load64(lane + LANE.position) >> SEQUENCE_SHIFT != newest:
-        return -1
+        return COPY_AGAIN
     kept = 0
     for i in range(count):
         at = copies + i * COPY_BYTES
         if is_still_there(context, number, newest, at):
             do.copy(copies + kept * COPY_BYTES, at, COPY_BYTES)
             kept += 1
-    return kept if count == 0 or kept > 0 else -1
+    return kept if count == 0 or kept > 0 else COPY_AGAIN
 
 
 def pack_copy(collector: int, number: int, at: int, packing: int) -> int:
