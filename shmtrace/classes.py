@@ -38,7 +38,7 @@ def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event"
     with locked(semaphore_path(segment.name, "waiting")):
         known = list(classes(segment))
         for found in known:
-            if found.name == name:
+            if found.name == name and {found.kind, kind} != {"begin", "end"}:  # a span has two classes
                 if (found.kind, found.fields) != (kind, fields):
                     raise TracepointConflict(
                         f"tracepoint {name!r} of channel {segment.name!r} is {found.kind} ({found.fields}) already, "
@@ -94,7 +94,7 @@ def describe(segment: Segment) -> tuple[int, str]:
     texts = []
     for found in classes(segment):
         try:
-            fields = wire.class_fields(found.fields)
+            fields = wire.class_fields(found.fields, found.kind)
         except (KeyError, ValueError):
             break
         if not (found.kind.isidentifier() and found.kind.isascii()):

@@ -29,6 +29,8 @@ All integers are little-endian.  `metadata()` generates the description from the
 
 from __future__ import annotations
 
+import re
+
 from .layout import CLOCK_MONOTONIC, CLOCK_TSC, fields_of
 
 METADATA_MAGIC = 0x75D1_1D57
@@ -134,14 +136,32 @@ LOSS_REASONS = {0: "unread", 1: "damaged", 2: "overwritten"}
 LOSS_UNREAD, LOSS_DAMAGED, LOSS_OVERWRITTEN = 0, 1, 2
 
 # Types of a class' fields, and how CTF says them.  `{}` is the name, which gets a `_` ahead of it that readers drop
-# again.
+# again.  Of the numbers there are also arrays, "u16[3]" and "u16[]", and of the integers enumerations,
+# "u8{red=0,green=1}".
+NUMBER_TYPES = {
+    "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
+    "i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t",
+    "f32": "float32_t", "f64": "float64_t",
+}  # fmt: skip
 FIELD_TYPES = {
-    "u8": "uint8_t _{0};", "u16": "uint16_t _{0};", "u32": "uint32_t _{0};", "u64": "uint64_t _{0};",
-    "i8": "int8_t _{0};", "i16": "int16_t _{0};", "i32": "int32_t _{0};", "i64": "int64_t _{0};",
-    "f32": "float32_t _{0};", "f64": "float64_t _{0};", "bool": "bool_t _{0};",
+    **{kind: f"{theirs} _{{0}};" for kind, theirs in NUMBER_TYPES.items()},
+    "bool": "bool_t _{0};",
     "str": "string _{0};",
     "bytes": "uint16_t __{0}_length; uint8_t _{0}[__{0}_length];",
 }  # fmt: skip
+_ARRAY = re.compile(r"([uif]\d+)\[(\d{0,5})\]")
+_ENUM = re.compile(r"([ui]\d+)\{(\w+=-?\d+(?:,\w+=-?\d+)*)\}", re.ASCII)
+
+# Fields that all classes of a kind have ahead of their own: each an u32, whose name gets two `_`.
+KINDS = {
+    "event": ("span", "context"),
+    "begin": ("span", "context", "parent", "task"),
+    "end": ("span", "context"),
+    "counter": (),
+}
+BY_THREAD = 0xFFFF_FFFF  # in the place of such a number: the thread tells
+
+LOG_NAME, LOG_SPAN, LOG_CONTEXT, LOG_LEVEL, LOG_DEFINES = range(5)  # keys of a log record's map that are ours
 
 
 LEVELS = ((50, 2), (40, 3), (30, 4), (20, 6), (0, 14))  # from these levels of `logging` on, that level of CTF
@@ -152,13 +172,56 @@ def log_level(level: int) -> int:
     return next(theirs for ours, theirs in LEVELS if level >= ours or ours == 0)
 
 
-def class_fields(fields: str) -> str:
-    """The fields of a user's class, "name:type name:type ...", in CTF's language.  Raises KeyError, ValueError."""
-    pairs = [field.split(":") for field in fields.split()]
+def parse_enum(kind: str) -> tuple[str, dict[str, int]] | None:
+    """Integer type and labels of an enumeration's type; None: it is no enumeration.  Raises ValueError."""
+    match = _ENUM.fullmatch(kind)
+    if match is None:
+        return None
+    labels = {label: int(value) for label, value in (pair.split("=") for pair in match[2].split(","))}
+    if len(labels) != match[2].count(",") + 1 or len(set(labels.values())) != len(labels):
+        raise ValueError(f"type {kind!r}: a label or a value stands there twice")
+    bits = int(match[1][1:])
+    low, high = (0, 1 << bits) if match[1][0] == "u" else (-1 << bits - 1, 1 << bits - 1)
+    if not all(low <= value < high for value in labels.values()):
+        raise ValueError(f"type {kind!r}: {match[1]} cannot hold all of its values")
+    return match[1], labels
+
+
+def parse_array(kind: str) -> tuple[str, int | None] | None:
+    """Type and number of elements of an array's type, None: any number; None: it is no array."""
+    match = _ARRAY.fullmatch(kind)
+    return (match[1], int(match[2]) if match[2] else None) if match else None
+
+
+def field(name: str, kind: str) -> str:
+    """A field of a user's class in CTF's language.  Raises KeyError, ValueError."""
+    array, enum = parse_array(kind), parse_enum(kind)
+    if array is not None:
+        theirs, length = NUMBER_TYPES[array[0]], array[1]
+        if length is None:
+            return f"uint16_t __{name}_length; {theirs} _{name}[__{name}_length];"
+        return f"{theirs} _{name}[{length}];"
+    if enum is not None:
+        labels = ", ".join(f'"{label}" = {value}' for label, value in enum[1].items())
+        return f"enum : {NUMBER_TYPES[enum[0]]} {{ {labels} }} _{name};"
+    return FIELD_TYPES[kind].format(name)
+
+
+def split_fields(fields: str) -> list[tuple[str, str]]:
+    """Names and types of the fields of a class, "name:type name:type ...".  Raises ValueError."""
+    pairs = [(name, kind) for name, _, kind in (text.partition(":") for text in fields.split())]
     names = [name for name, _ in pairs]
-    if len(set(names)) != len(names) or not all(name.isidentifier() and name.isascii() for name in names):
-        raise ValueError(f"fields {fields!r}: the names must be identifiers, each of its own")
-    return " ".join(FIELD_TYPES[kind].format(name) for name, kind in pairs)
+    if len(set(names)) != len(names) or not all(
+        name.isidentifier() and name.isascii() and name[0] != "_" for name in names
+    ):
+        raise ValueError(f"fields {fields!r}: the names must be identifiers, each of its own, and not begin with '_'")
+    return pairs
+
+
+def class_fields(fields: str, kind: str = "event") -> str:
+    """The fields of a user's class in CTF's language, with those of its kind.  Raises KeyError, ValueError."""
+    own = (f"uint32_t __{name};" for name in KINDS.get(kind, ()))
+    return " ".join((*own, *(field(name, type_) for name, type_ in split_fields(fields))))
 
 
 def tsdl_struct(table: type, begin: int = 0, end: int = 1 << 30) -> str:

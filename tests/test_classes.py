@@ -58,7 +58,7 @@ def test_a_class_defined_while_somebody_reads_is_described_before_its_first_reco
         assert channel.event(b"before")
         until(lambda: segment.delivered() == 1)
         request = define(segment, "request", fields="status:u16 path:str", level=30)
-        assert record_as(channel._context, request.id, (200).to_bytes(2, "little") + b"/index\0")
+        assert record_as(channel._context, request.id, bytes(8) + (200).to_bytes(2, "little") + b"/index\0")
         assert channel.event(b"after")
         collector.terminate()
         assert recorder.wait(20) == 0
@@ -66,7 +66,7 @@ def test_a_class_defined_while_somebody_reads_is_described_before_its_first_reco
     shown = subprocess.run([babeltrace2, trace], capture_output=True, text=True, timeout=60)
     assert shown.stderr == ""
     assert "request: { cpu_id" in shown.stdout
-    assert '{ status = 200, path = "/index" }' in shown.stdout
+    assert '{ _span = 0, _context = 0, status = 200, path = "/index" }' in shown.stdout
     assert [record.name for record in shmtrace.read(trace)] == ["blob", "request", "blob"]
 
 
