@@ -116,8 +116,8 @@ class _Threads:
 def _find_value(key: ctypes.c_uint) -> int:
     """Where libc keeps this thread's value of a key: offset from the thread pointer, 0 if that cannot be known.
 
-    glibc keeps the values of the first 32 keys in the thread's descriptor, at the same place in each thread.  To load it
-    from there costs a tenth of a call of pthread_getspecific.  It is found by giving the key two values.
+    glibc keeps the values of the first 32 keys in the thread's descriptor, at the same place in each thread, from where
+    it is one load.  It is found by giving the key two values.
     """
     if os.uname().machine != "x86_64" or not hasattr(libc, "gnu_get_libc_version"):
         return 0  # elsewhere the thread pointer is not the descriptor's address
@@ -267,15 +267,15 @@ class Channel(_Handle):
     `fifo`, not here.
     """
 
-    __slots__ = ("__weakref__", "_attachment", "_fifo", "_log", "event", "events", "name")
+    __slots__ = ("__weakref__", "_attachment", "_fifo", "event", "events", "log", "name")
 
     event: Callable[[Any], bool]
+    log: Callable[..., bool]
     name: str  #: of the channel; "" if there is none
     events: dict[tuple[str, str], Event]  # that were defined through this object, by kind and name
 
     def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
         self._fifo = os.devnull
-        self._log: Callable[[bytes], bool] | None = None
         self.events = {}
         self._use(attachment, name, pending)
         if attachment is None and not is_ready("producer"):  # who is not traced does not pay for a compiler
@@ -393,15 +393,6 @@ class Channel(_Handle):
 
         return iterate(self, iterable, name)
 
-    def log(self, name: str, /, **fields: object) -> bool:
-        """Record an event that was not defined before, with fields of any type; True if it was recorded.
-
-        Never raises: what msgpack cannot pack is shown by its repr.
-        """
-        from .log import write_log
-
-        return write_log(self, name, fields)
-
     def context(self, **fields: object) -> UserContext:
         """From here on all records of this thread, asyncio task or greenlet have these fields, beside those set before.
 
@@ -411,19 +402,23 @@ class Channel(_Handle):
 
         return UserContext(self, fields)
 
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (Python's signature)
+        """`log` is made when it is first wanted."""
+        if name != "log":
+            raise AttributeError(f"a channel has no attribute {name!r}")
+        from .log import Log
+
+        log = Log(self)
+        log.prepare()
+        self.events["log", ""] = log
+        self.log = log.call
+        return self.log
+
     def tell_context(self) -> None:
         """If the user has set a context that this channel's reader does not know, tell it."""
         log = sys.modules.get("shmtrace.log")
         if log is not None:
             log.tell_context(self)
-
-    def write_log(self, body: bytes) -> bool:
-        """Record a log's msgpack map."""
-        if self._log is None:
-            if self._attachment is None and not self.attach_pending():
-                return False
-            self._log = make_builtin(functions("producer")["channel_log"], self, "log", METH_O, "")
-        return bool(self._log(body))
 
     def enable(self, pattern: str, level: str | int | None = None) -> int:
         """Switch on what matches: "req*" as in a shell.  With `level`: of this level and above.

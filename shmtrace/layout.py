@@ -66,7 +66,16 @@ Name48 = int
 Totals2 = int
 Path1024 = int
 Here32 = int
-WIDTHS = {"U16": 2, "U32": 4, "U64": 8, "U128": 16, "Name48": 48, "Totals2": 128, "Path1024": 1024, "Here32": 32}  # bytes
+WIDTHS = {
+    "U16": 2,
+    "U32": 4,
+    "U64": 8,
+    "U128": 16,
+    "Name48": 48,
+    "Totals2": 128,
+    "Path1024": 1024,
+    "Here32": 32,
+}  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
 VERSION = 2  # of everything in this file and of the record header
@@ -613,7 +622,8 @@ def _check() -> None:
         (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (BLOCK, BLOCK_HEAD_BYTES), (SLOT, SLOT_BYTES),
         (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
         (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
-        (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (HERE, HERE_BYTES), (PLACE, PLACE_BYTES),
+        (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (HERE, HERE_BYTES),
+        (PLACE, PLACE_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import msgpack
-
 from . import layout, place, wire
-from .layout import CONTEXT, CONTROL, PLACE
+from .context import address_of
+from .encoding import WrongArguments
+from .layout import CONTEXT, CONTROL, EVENT, PLACE
+from .native import functions, is_ready
+from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, make_builtin
+from .tracepoint import LEVELS, Tracepoint
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from .channel import Channel
+    from .segment import Segment
+
+LOG_DOC = """log($self, name, /, **fields)
+--
+
+Record an event that was not defined before, with fields of any type that msgpack knows.
+
+Returns True if it was recorded.  Never raises: what cannot be packed is shown by its repr."""
 
 
 def _shown(value: object) -> object:
@@ -26,6 +38,8 @@ def _shown(value: object) -> object:
 
 def pack(fields: dict[object, object], limit: int) -> bytes:
     """The map, whatever is in it; what does not fit is left out, the largest values first."""
+    import msgpack
+
     try:
         body: bytes = msgpack.packb(fields, default=_shown, unicode_errors="surrogatepass")
     except Exception:  # noqa: BLE001  (nested too deep, an integer too great, a dictionary that refers to itself)
@@ -45,6 +59,8 @@ def pack(fields: dict[object, object], limit: int) -> bytes:
 
 
 def _packed(value: object) -> bytes:
+    import msgpack
+
     packed: bytes = msgpack.packb(value, default=_shown, unicode_errors="surrogatepass")
     return packed
 
@@ -57,23 +73,58 @@ def _safe(value: object) -> object:
     return value
 
 
-def write_log(channel: Channel, name: object, fields: dict[str, object]) -> bool:
-    """See Channel.log."""
-    if not channel.enabled and not (channel.attach_pending() and channel.enabled):
-        return False
-    tell_context(channel)
-    head: dict[object, object] = {wire.LOG_NAME: str(name)}
-    span, context = place.number(PLACE.current, 4), place.number(PLACE.context, 4)
-    if span:
-        head[wire.LOG_SPAN] = span
-    if context:
-        head[wire.LOG_CONTEXT] = context
-    head.update(fields)
-    return channel.write_log(pack(head, _limit(channel)))
+class Log(Tracepoint):
+    """Channel.log: events that need no definition."""
 
+    __slots__ = ()
 
-def _limit(channel: Channel) -> int:
-    return int.from_bytes(channel._context[CONTEXT.limit : CONTEXT.limit + 8], "little")  # noqa: SLF001
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel, "log", "log", LEVELS["info"], "")
+
+    def finish(self) -> None:
+        if is_ready("typed") or self._channel.segment is not None:
+            self._body = self._make("body_write", METH_O, "write")
+            self.call = make_builtin(
+                functions("typed")["log_call"], self, "log", METH_FASTCALL | METH_KEYWORDS, LOG_DOC
+            )
+        else:
+            self.call = self.call_late
+
+    def bind(self, segment: Segment | None, context: bytes) -> None:
+        if segment is not None:
+            self._set(EVENT.id, wire.ID_LOG)
+            self._set(EVENT.enabled, segment.address + CONTROL.recording)  # there is no other switch
+        self._set(EVENT.context, address_of(context))
+
+    def _refuse(self, *arguments: object, **keywords: object) -> bool:
+        """What the jitted code does not pack."""
+        if len(arguments) != 1:
+            self._wrong(
+                WrongArguments(TypeError, f"log takes one name and fields by keyword, not {len(arguments)} names")
+            )
+            return False
+        if not self._is_on:
+            return False
+        tell_context(self._channel)
+        try:
+            name = str(arguments[0])
+        except Exception:  # noqa: BLE001  (a __str__ of the user's own)
+            name = f"<{type(arguments[0]).__name__}>"
+        head: dict[object, object] = {wire.LOG_NAME: name}
+        for key, number in ((wire.LOG_SPAN, PLACE.current), (wire.LOG_CONTEXT, PLACE.context)):
+            if value := place.number(number, 4):
+                head[key] = value
+        head.update(keywords)
+        return self.write(head)
+
+    def write(self, fields: dict[object, object]) -> bool:
+        """Record a map."""
+        return bool(self._body(pack(fields, self._limit())))
+
+    @property
+    def log(self) -> Callable[..., bool]:
+        """The builtin, by its name: it pickles by that."""
+        return self.call
 
 
 class UserContext:
@@ -105,7 +156,10 @@ def tell_context(channel: Channel) -> None:
         return
     fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
     fields.update(place.fields.get({}))
-    if channel.write_log(pack(fields, _limit(channel))):
+    channel.log  # noqa: B018  (it is made when it is first wanted)
+    log = channel.events["log", ""]
+    assert isinstance(log, Log)
+    if log.write(fields):
         place.set_number(PLACE.period, period)
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 LOOK_S = 0.02  # so long does nobody look at a full pipe, or, where nobody would tell, whether the reader left
 WAKE_S = 1.0  # however long the flush interval is: a post that died with a producer is not missed for longer
 PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
-NAP_S = 0.0005  # after work: producers need not wake a collector that wakes by itself, and batches are larger
+NAP_S = 0.005  # after work: producers need not wake a collector that wakes by itself, and it disturbs them less often
+FASTEST_BYTES_S = 4 << 30  # so fast do producers not fill pages
 CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
 MOST_POSTS = 10_000  # of `full` between two looks: more than there are pages to post for
 STALLED_S = 1.0  # a reader that takes nothing for so long is not waited for when the collector must end
@@ -91,6 +92,8 @@ class Collector:
         # our own segment is mapped, so it must be found
         self._maps_tell = not self._blind and not has_left(pid, *segment.identity)
         self._packets_before = 0
+        pool = segment.geometry.pages * segment.geometry.page_size
+        self._nap_s = min(NAP_S, pool / FASTEST_BYTES_S)
         self._longest_s = LOOK_S  # so long does it sleep at most while a reader is there
         self._next_flush = self._next_clock = 0.0
         segment.set_u32(CONTROL.asleep, 0)  # a predecessor may have been killed in its sleep
@@ -181,10 +184,14 @@ class Collector:
         segment.set_u32(CONTROL.reader, 1)
         state.enable(resumed=resumed)
         self._next_flush = self._next_clock = time.monotonic()
+        is_behind = False  # the pipe was full
         try:
             while not self._ending:
-                self._housekeep(end)
-                if self._push(end):
+                if not self._housekeep(end) and not is_behind and self._may_wait():
+                    self._nap()
+                    continue
+                is_behind = self._push(end)
+                if is_behind:
                     end.watch(room=True)
                     left = min(max(self._next_flush - time.monotonic(), 0.001), LOOK_S)
                     if end.is_abandoned(math.ceil(left * 1000)):
@@ -192,7 +199,7 @@ class Collector:
                 elif state.wrote_packets != self._packets_before:
                     self._packets_before = state.wrote_packets
                     self._fruitless = False
-                    time.sleep(NAP_S)
+                    self._nap()
                 else:
                     self._sleep()
                     end.watch(room=False)
@@ -229,11 +236,22 @@ class Collector:
             elif time.monotonic() >= self._next_flush:  # there is always more: look after the other things meanwhile
                 self._housekeep(end)
 
-    def _housekeep(self, end: WriteEnd) -> None:
-        """What is due at each flush interval."""
+    def _may_wait(self) -> bool:
+        """There are full pages, and so many waiting ones that producers do not need these before the next flush.
+
+        So a burst that fits into half of the pages is not disturbed by the collector.
+        """
+        pages = self._segment.geometry.pages
+        return 2 * self._tokens() >= pages and self._state.has_full_page() and not self._metadata
+
+    def _nap(self) -> None:
+        time.sleep(max(min(self._nap_s, self._next_flush - time.monotonic()), 0))
+
+    def _housekeep(self, end: WriteEnd) -> bool:
+        """What is due at each flush interval; whether it was."""
         now = time.monotonic()
         if now < self._next_flush:
-            return
+            return False
         end.watch(room=False)
         if end.is_abandoned():
             raise ReaderLeft
@@ -248,6 +266,7 @@ class Collector:
         if self._tokens() * 4 < self._segment.geometry.pages:
             self._state.seal()
         self._state.begin_flush()
+        return True
 
     def _sleep(self) -> None:
         """Sleep until a page is full, or until there are other things to look after.

@@ -344,6 +344,17 @@ def get64(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def swapped(typingctx: Any, value: Any) -> Any:
+    """The bytes of a word in the opposite order."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.bswap.i64")
+        return builder.call(function, args)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def as_single(typingctx: Any, bits: Any) -> Any:
     """The 32 bits of the float that is nearest to the double of these 64 bits."""
 
