@@ -1,0 +1,377 @@
+"""Tracepoints: definitions, values, what is refused, and how it is told."""
+
+from __future__ import annotations
+
+import array
+import enum
+import inspect
+import math
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+import commands
+import judge
+import shmtrace
+from shmtrace.encoding import Encoder, WrongArguments
+from written import written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Color(enum.Enum):
+    """Its members are no integers."""
+
+    RED = 0
+    GREEN = 1
+
+
+class Priority(enum.IntEnum):
+    """Its members are."""
+
+    LOW = -1
+    HIGH = 300
+
+
+@pytest.fixture
+def channel(channel_name: str) -> Iterator[shmtrace.Channel]:
+    made = shmtrace.create_channel(channel_name, page_size=65536, pages=16)
+    yield made
+    shmtrace.remove_channel(channel_name)
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production, where a wrong call must not raise."""
+    monkeypatch.setenv("SHMTRACE_STRICT", "0")
+
+
+VALUES: dict[str, list[Any]] = {
+    "u8": [0, 255], "u16": [0, 65535], "u32": [0, 2**32 - 1], "u64": [0, 2**63, 2**64 - 1],
+    "i8": [-128, 127], "i16": [-(2**15), 2**15 - 1], "i32": [-(2**31), 2**31 - 1], "i64": [-(2**63), 2**63 - 1],
+    "f32": [0.0, -0.0, 1.5, math.inf, -math.inf], "f64": [0.0, -0.0, 1e308, 5e-324, math.inf],
+    "bool": [True, False], "str": ["", "x", "exactly8", "sixteen letters.", "ü" * 40, "longer " * 300],
+    "bytes": [b"", b"\0", bytes(range(256))], "u16[3]": [[1, 2, 3]], "f64[]": [[], [1.5] * 100],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_value_of_each_type_comes_back_as_it_was(kind: str, tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        request = trace.channel.tracepoint("request", value=kind, behind="u16")
+        for value in VALUES[kind]:
+            assert request(value, 7)
+            assert request(behind=7, value=value)
+    found = [record.fields for record in trace.named("request")]
+    assert found == [{"value": value, "behind": 7} for value in VALUES[kind] for _ in range(2)]
+    signs = [math.copysign(1, value) for value in VALUES[kind] if isinstance(value, float)]
+    assert [math.copysign(1, fields["value"]) for fields in found[::2] if kind[0] == "f" and kind != "f64[]"] == signs  # type: ignore[arg-type]  # numbers
+
+
+def test_an_embedded_nul_and_a_lone_surrogate_become_the_replacement_character(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        text = trace.channel.tracepoint("text", value="str")
+        for value in ("a\0b", "\0", "a\ud800b", "long enough for another way \0"):
+            assert text(value)
+    found = [record.fields["value"] for record in trace.named("text")]
+    assert found == ["a\ufffdb", "\ufffd", "a\ufffdb", "long enough for another way \ufffd"]
+
+
+def test_members_of_enumerations_are_recorded_by_their_number_and_shown_by_their_label(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        paint = trace.channel.tracepoint("paint", color=Color, priority=Priority, text="u8{red=0,green=1}")
+        assert paint(Color.GREEN, Priority.HIGH, "green")
+        assert paint(0, -1, 1)
+        assert paint(7, 8, 9)
+    assert [record.fields for record in trace.named("paint")] == [
+        {"color": "GREEN", "priority": "HIGH", "text": "green"},
+        {"color": "RED", "priority": "LOW", "text": "green"},
+        {"color": 7, "priority": 8, "text": 9},
+    ]
+
+
+def test_what_is_like_a_number_or_like_bytes_is_taken_for_one(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        odd = trace.channel.tracepoint("odd", a="u16", b="f64", c="bytes", d="i32[]", e="bool", f="f32[2]")
+        assert odd(np.uint16(9), np.float32(1.5), bytearray(b"x"), array.array("i", [1, -2]), 1, np.array([1, 2.5]))
+        assert odd(True, 3, memoryview(b"yz")[1:], range(3), "", np.array([1, 2], dtype=np.float32))
+    assert [record.fields for record in trace.named("odd")] == [
+        {"a": 9, "b": 1.5, "c": b"x", "d": [1, -2], "e": True, "f": [1.0, 2.5]},
+        {"a": 1, "b": 3.0, "c": b"z", "d": [0, 1, 2], "e": False, "f": [1.0, 2.0]},
+    ]
+
+
+_NUMBERS = {
+    **{f"u{bits}": st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64)},
+    **{f"i{bits}": st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
+    "f32": st.floats(width=32, allow_nan=False), "f64": st.floats(allow_nan=False),
+}  # fmt: skip
+_STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
+    **_NUMBERS, "bool": st.booleans(), "str": st.text(), "bytes": st.binary(max_size=300),
+    **{f"{kind}[]": st.lists(numbers, max_size=40) for kind, numbers in _NUMBERS.items()},
+}  # fmt: skip
+_SHAPES = st.lists(st.sampled_from(sorted(_STRATEGIES)), min_size=1, max_size=12)
+
+
+def test_any_values_of_any_shape_are_the_same_to_us_and_to_babeltrace2(
+    tmp_path: Path, peer: Callable[[str], str]
+) -> None:
+    babeltrace2 = peer("babeltrace2")
+    wanted: list[dict[str, Any]] = []
+    with written(tmp_path / "trace", mode="block") as trace:
+
+        @hypothesis.settings(max_examples=150, deadline=None, database=None)
+        @hypothesis.given(st.data())
+        def emit(data: st.DataObject) -> None:
+            kinds = data.draw(_SHAPES)
+            values = [data.draw(_STRATEGIES[kind]) for kind in kinds]
+            fields = {f"f{number}": kind for number, kind in enumerate(kinds)}
+            shape = trace.channel.tracepoint(" ".join(kinds), **fields)
+            assert shape(*values)
+            assert shape(**dict(zip(fields, values, strict=True)))
+            clean = [
+                "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in value)
+                if isinstance(value, str)
+                else value
+                for value in values
+            ]
+            wanted.extend([dict(zip(fields, clean, strict=True))] * 2)
+
+        emit()
+    assert [record.fields for record in trace.of_kind("event")] == wanted
+    assert sum(1 for _ in judge_lines(babeltrace2, trace.directory)) == len(wanted)
+
+
+def judge_lines(babeltrace2: str, directory: Path) -> Iterator[str]:
+    """What babeltrace2 prints of users' events; it must not complain."""
+    shown = subprocess.run([babeltrace2, directory], capture_output=True, text=True, timeout=judge.LIMIT_S)
+    assert shown.stderr == ""
+    assert shown.returncode == 0
+    return (line for line in shown.stdout.splitlines() if "_span = " in line)
+
+
+WRONG: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
+    (("x", 1.0, "y"), {}, TypeError, "request: status='x': must be an integer, not str"),
+    ((1.5, 1.0, "y"), {}, TypeError, "request: status=1.5: must be an integer, not float"),
+    ((-1, 1.0, "y"), {}, OverflowError, "request: status=-1: u16 holds 0 to 65535"),
+    ((2**80, 1.0, "y"), {}, OverflowError, "u16 holds 0 to 65535"),
+    ((1, "1.0", "y"), {}, TypeError, "request: latency='1.0': must be a number, not str"),
+    ((1, 1.0, b"y"), {}, TypeError, "request: path=b'y': must be a str, not bytes"),
+    ((1, 1.0, None), {}, TypeError, "request: path=None: must be a str, not NoneType"),
+    ((1, 1.0), {}, TypeError, "request: path missing of (status, latency, path)"),
+    ((1, 1.0, "y", 2), {}, TypeError, "request: 4 values for 3 fields (status, latency, path)"),
+    ((1, 1.0, "y"), {"stauts": 2}, TypeError, "request: has no field 'stauts', only (status, latency, path)"),
+    ((1, 1.0), {"status": 2}, TypeError, "request: status is given twice"),
+    ((1, 1.0, "y" * 70000), {}, ValueError, "this channel takes at most"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "keywords", "kind", "message"), WRONG)
+def test_wrong_arguments_raise_where_the_user_is_strict_whether_somebody_reads_or_not(
+    channel: shmtrace.Channel, arguments: tuple[Any, ...], keywords: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    request = channel.tracepoint("request", status="u16", latency="f64", path="str")
+    with pytest.raises(kind) as caught:
+        request(*arguments, **keywords)
+    assert message in str(caught.value)
+    assert channel.missed == 0  # nobody reads
+
+
+@pytest.mark.usefixtures("lenient")
+def test_wrong_arguments_are_refused_counted_and_told_once_a_call_site(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with written(tmp_path / "trace") as trace:
+        request = trace.channel.tracepoint("request", status="u16", latency="f64", path="str")
+        for arguments, keywords, _, _ in WRONG:
+            for _ in range(3):
+                assert request(*arguments, **keywords) is False
+        assert request("x", 1.0, "y") is False
+        assert trace.channel.stats()["missed"]["bad_arguments"] == 3 * len(WRONG) + 1
+        assert request(1, 1.0, "y") is True
+    said = capsys.readouterr().err
+    assert said.count("test_tracepoint.py:") == 2  # two places in this function
+    assert "not recorded: request: status='x': must be an integer, not str" in said
+    assert [record.fields for record in trace.named("request")] == [{"status": 1, "latency": 1.0, "path": "y"}]
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_wrong_call_of_which_nothing_is_recorded_costs_nothing_and_says_nothing(
+    channel: shmtrace.Channel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = channel.tracepoint("request", status="u16")
+    assert request("x") is False
+    assert channel.missed == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "kind", "message"),
+    [
+        ("", {}, ValueError, "'' is no name of an event"),
+        ("blob", {}, ValueError, "is a name that shmtrace uses itself"),
+        ("a\nb", {}, ValueError, "is no name of an event"),
+        ("x", {"a": "u17"}, ValueError, "x: field 'a': type 'u17': must be one of u8, u16"),
+        ("x", {"a": "u8{red}"}, ValueError, "an enumeration is written like u8{red=0,green=1}"),
+        ("x", {"a": "str[3]"}, ValueError, "must be one of"),
+        ("x", {"a": 3}, TypeError, "x: field 'a': a type 3"),
+        ("x", {"_a": "u8"}, ValueError, "the names must be identifiers"),
+        ("x", {"ä": "u8"}, ValueError, "the names must be identifiers"),
+    ],
+)
+def test_a_definition_that_makes_no_sense(
+    channel: shmtrace.Channel, name: str, fields: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message.replace("{", r"\{")):
+        channel.tracepoint(name, **fields)
+    with pytest.raises(kind, match=message.replace("{", r"\{")):  # also where nothing is traced
+        shmtrace.attach().tracepoint(name, **fields)
+
+
+def test_a_level_that_does_not_exist(channel: shmtrace.Channel) -> None:
+    with pytest.raises(ValueError, match="level 'loud': must be one of debug, info, warning, error, critical"):
+        channel.tracepoint("x", "loud")
+
+
+def test_the_same_definition_is_one_class_and_another_one_of_that_name_an_error(channel: shmtrace.Channel) -> None:
+    other = shmtrace.open_channel(channel.name)
+    request: Any = channel.tracepoint("request", status="u16")
+    assert channel.tracepoint("request", status="u16") is request
+    theirs: Any = other.tracepoint("request", status="u16")
+    assert theirs.__self__.read(16) == request.__self__.read(16)
+    with pytest.raises(shmtrace.TracepointConflict, match="'request'"):
+        other.tracepoint("request", status="u32")
+    with pytest.raises(shmtrace.TracepointConflict, match="'request'"):
+        shmtrace.open_channel(channel.name).span("request")
+
+
+def test_a_tracepoint_is_a_builtin_with_a_signature_that_pickles(channel: shmtrace.Channel) -> None:
+    request: Any = channel.tracepoint("request", status="u16", path="str")
+    assert str(inspect.signature(request)) == "(status, path)"
+    assert "request" in repr(request.__self__)
+    again = pickle.loads(pickle.dumps(request))
+    assert again.__self__.name == "request"
+    assert again(1, "x") is False
+
+
+def work(request: Callable[..., bool]) -> bool:
+    return request(200, "/index")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_tracepoint_goes_to_other_processes(method: str, tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        request = trace.channel.tracepoint("request", status="u16", path="str")
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert all(pool.map(work, [request] * 20))
+    assert len(trace.named("request")) == 20
+
+
+def test_disabled_tracepoints_exist_and_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHMTRACE_STRICT", "0")
+    channel = shmtrace.attach()
+    request = channel.tracepoint("request", status="u16")
+    assert request(1) is False
+    assert request("wrong") is False
+    assert channel.counter("depth")(1) is False
+    assert channel.log("x", a=1) is False
+    with channel.span("load", shard="u32")(3):
+        pass
+    with channel.span("plain"):
+        pass
+    assert list(channel.iter([1, 2], "fetch")) == [1, 2]
+    assert channel.enable("*") == 0
+
+
+def test_a_program_that_is_not_traced_imports_little() -> None:
+    program = (
+        "import sys, shmtrace; channel = shmtrace.attach(); request = channel.tracepoint('request', status='u16');"
+        "load = channel.span('load'); request(1)\nwith load: pass\n"
+        "print(*sorted({'numba', 'numpy', 'posix_ipc', 'click', 'msgpack'} & set(sys.modules)))"
+    )
+    ran = commands.run("-c", program, command=[sys.executable])
+    assert (ran.stderr, ran.stdout) == ("", "\n")
+
+
+def test_a_channel_that_comes_later_is_found_by_the_first_call(channel_name: str) -> None:
+    program = (
+        "import shmtrace\n"
+        "channel = shmtrace.attach()\n"
+        "request = channel.tracepoint('request', status='u16')\n"
+        "load = channel.span('load')\n"
+        f"made = shmtrace.create_channel({channel_name!r}, page_size=4096, pages=16)\n"
+        "print(request(1), channel.segment is not None)\n"
+        "with load: pass\n"
+        f"shmtrace.remove_channel({channel_name!r})\n"
+    )
+    ran = commands.run("-c", program, command=[sys.executable], SHMTRACE=channel_name)
+    assert (ran.stderr, ran.stdout) == ("", "False True\n")
+
+
+def test_counters_record_floats_and_nothing_else(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        depth = trace.channel.counter("queue depth")
+        assert depth(17)
+        assert depth(-2.5)
+        assert depth(2**60)
+        with pytest.raises(TypeError, match="queue depth: value='x': must be a number"):
+            depth("x")  # type: ignore[arg-type]  # which is the point
+    assert [record.fields["value"] for record in trace.of_kind("counter")] == [17, -2.5, 2.0**60]
+
+
+def test_closing_a_channel_ends_its_tracepoints(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        mine = shmtrace.open_channel(trace.channel.name)
+        request, load = mine.tracepoint("request", status="u16"), mine.span("load")
+        assert request(1)
+        with load:
+            mine.close()
+        assert request(2) is False
+    assert [record.fields for record in trace.named("request")] == [{"status": 1}]
+
+
+def test_events_of_a_class_are_switched_off_and_on_by_pattern_and_level(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        channel = trace.channel
+        request = channel.tracepoint("request", status="u16")
+        detail = channel.tracepoint("request.detail", "debug", status="u16")
+        load = channel.span("load")
+        assert channel.disable("req*") == 2
+        assert (request(1), detail(1)) == (False, False)
+        assert channel.enable("req*", level="info") == 1
+        assert (request(2), detail(2)) == (True, False)
+        late = channel.tracepoint("request.late", "debug", status="u16")
+        assert late(3) is False  # rules hold for what is defined later
+        assert commands.run("enable", channel.name, "request.*", "--level", "debug").returncode == 0
+        assert (detail(4), late(4)) == (True, True)
+        assert commands.run("disable", channel.name, "load").returncode == 0
+        with load:
+            pass
+        assert channel.missed == 0  # off is counted nowhere
+    assert [(record.name, record.fields["status"]) for record in trace.of_kind("event")] == [
+        ("request", 2),
+        ("request.detail", 4),
+        ("request.late", 4),
+    ]
+    assert trace.named("load") == []
+
+
+def test_the_careful_encoder_names_the_field_of_a_value_whose_methods_raise() -> None:
+    class Odd:
+        def __index__(self) -> int:
+            raise RuntimeError("no")
+
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    with pytest.raises(WrongArguments, match="x: a: RuntimeError: no"):
+        Encoder("x", "a:u8").encode((Odd(),), {})
