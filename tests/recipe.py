@@ -99,7 +99,7 @@ class Course:
 
     @property
     def blobs(self) -> list[bytes]:
-        return [blob for record in self.records if isinstance(blob := record.fields.get("blob"), bytes)]
+        return [blob_of(record) for record in self.records]
 
     def names(self, pid: int) -> set[str | None]:
         """The names under which a process stands in the trace."""
@@ -135,6 +135,13 @@ def cook(recipe: Recipe, *more: str, number: int = 0) -> Course:
     with running([*recipe.command(number), *more], recipe.directory) as course:
         course.finish()
         return course
+
+
+def blob_of(record: Record) -> bytes:
+    """What an untyped event carries."""
+    blob = record.fields["blob"]
+    assert isinstance(blob, bytes)
+    return blob
 
 
 def until_gone(pid: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from recipe import cook
+from recipe import blob_of, cook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +18,9 @@ def test_every_task_and_thread_is_in_the_trace(recipe: Callable[[str], Recipe]) 
     assert list(course.by_pid.values()) == [600]
     kinds = (b"begin", b"measure", b"end")
     assert Counter(course.blobs) == {b"%s %d" % (kind, number): 1 for kind in kinds for number in range(200)}
-    threads = {record.thread for record in course.records if not bytes(record.fields["blob"]).startswith(b"measure")}
+    threads = {record.thread for record in course.records if not blob_of(record).startswith(b"measure")}
     assert threads == {"MainThread"}
-    measuring = {record.thread for record in course.records if bytes(record.fields["blob"]).startswith(b"measure")}
+    measuring = {record.thread for record in course.records if blob_of(record).startswith(b"measure")}
     assert measuring
     assert all(name and name.startswith("asyncio_") for name in measuring)
     for number in range(200):  # what a task did is in order of time, whatever the threads

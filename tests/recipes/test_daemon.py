@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import commands
 import shmtrace
-from recipe import TRACE, eventually, left
+from recipe import TRACE, blob_of, eventually, left
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def test_a_daemon_and_its_worker_are_in_the_trace(recipe: Callable[[str], Recipe
     records = [record for record in shmtrace.read(page.directory / TRACE) if record.kind != "loss"]
     by_pid: dict[int | None, list[bytes]] = {}
     for record in records:
-        by_pid.setdefault(record.pid, []).append(bytes(record.fields["blob"]))
+        by_pid.setdefault(record.pid, []).append(blob_of(record))
     assert by_pid.pop(daemon) == [b"%d" % number for number in range(1000)]
     assert sorted(by_pid.values()) == [[b"before"], [b"worker"]]
     assert {record.process for record in records} == {"steward.py"}

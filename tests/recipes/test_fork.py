@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recipe import cook
+from recipe import blob_of, cook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ def test_every_child_is_in_the_trace_to_its_last_event_before_exit_or_kill(recip
     assert {name for pid in course.by_pid for name in course.names(pid)} == {"prefork.py"}
     numbers = set()
     for pid, count in course.by_pid.items():
-        blobs = [bytes(record.fields["blob"]) for record in course.records if record.pid == pid]
+        blobs = [blob_of(record) for record in course.records if record.pid == pid]
         if count == 2:
             assert blobs == [b"parent", b"parent again"]
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recipe import cook
+from recipe import blob_of, cook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +20,8 @@ def test_every_child_is_in_the_trace_through_a_shell_too(recipe: Callable[[str],
     assert [record.fields["blob"] for record in course.records if record.pid == parent] == [b"begin", b"end"]
     children = {}
     for pid in set(course.by_pid) - {parent}:
-        blobs = [record.fields["blob"] for record in course.records if record.pid == pid]
-        who = bytes(blobs[0]).partition(b" ")[0]
+        blobs = [blob_of(record) for record in course.records if record.pid == pid]
+        who = blobs[0].partition(b" ")[0]
         assert blobs == [b"%s %d" % (who, number) for number in range(100)]
         children[who] = pid
     assert set(children) == {b"0", b"1", b"2", b"3"}

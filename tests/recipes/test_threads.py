@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recipe import cook
+from recipe import blob_of, cook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ def test_every_thread_is_in_the_trace_under_its_tid_and_name(recipe: Callable[[s
     blobs: dict[int | None, list[bytes]] = {}
     for record in course.records:
         assert names.setdefault(record.tid, record.thread) == record.thread
-        blobs.setdefault(record.tid, []).append(bytes(record.fields["blob"]))
+        blobs.setdefault(record.tid, []).append(blob_of(record))
     crew = {name for name in names.values() if name and name.startswith("crew")}
     pool = {name for name in names.values() if name and name.startswith("pool")}
     assert crew == {f"crew {number}" for number in range(4)}
