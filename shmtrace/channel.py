@@ -169,10 +169,11 @@ class _Attachment:
 
 
 def _process_name() -> str:
-    """The name of a multiprocessing worker, else of the program."""
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
-        return str(processes.current_process().name)
+    """The name of a multiprocessing worker (or one of billiard, celery's copy of it), else of the program."""
+    for module in ("multiprocessing.process", "billiard.process"):
+        current = getattr(sys.modules.get(module), "_current_process", None)
+        if current is not None and current._parent_pid is not None:  # noqa: SLF001
+            return str(current.name)
     argv = getattr(sys, "argv", None)
     return os.path.basename(argv[0]) if argv else ""
 

@@ -272,10 +272,11 @@ def test_attach_by_another_user_gives_a_disabled_channel_and_one_line_that_says_
             late = shmtrace.attach()
             return [late.event(b"1"), late.event(b"2"), late.enabled], said.getvalue()
 
-    assert in_child(work, uid=NOBODY) == (
-        [False, False, False],
-        f"shmtrace: nothing is recorded in {channel.name!r}: it is the channel of root, and this process runs as nobody: "
-        "attach before the change of user, or run all of it as one user\n",
+    answers, said = in_child(work, uid=NOBODY)
+    assert answers == [False, False, False]
+    assert said == (
+        f"shmtrace: nothing is recorded in {channel.name!r}: it is the channel of root, and this process runs as "
+        "nobody: attach before the change of user, or run all of it as one user\n"
     )
 
 

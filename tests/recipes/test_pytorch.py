@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import commands
-from recipe import blob_of, cook, running
+from recipe import blob_of, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
