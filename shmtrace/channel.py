@@ -39,13 +39,17 @@ from .segment import (
 
 TYPE_CHECKING = False  # importing typing, pathlib or contextlib costs a worker more than attaching
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
 
+    from .log import UserContext
     from .reservation import Pages, Reservation
     from .segment import Segment
+    from .tracepoint import Event, Span
+
+    Item = TypeVar("Item")
 
 __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel", "remove_channel"]
 
@@ -252,13 +256,16 @@ class Channel(_Handle):
     `fifo`, not here.
     """
 
-    __slots__ = ("__weakref__", "_attachment", "_fifo", "event", "name")
+    __slots__ = ("__weakref__", "_attachment", "_fifo", "_log", "event", "events", "name")
 
     event: Callable[[Any], bool]
     name: str  #: of the channel; "" if there is none
+    events: dict[tuple[str, str], Event]  # that were defined through this object, by kind and name
 
     def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
         self._fifo = os.devnull
+        self._log: Callable[[bytes], bool] | None = None
+        self.events = {}
         self._use(attachment, name, pending)
         if attachment is None and not is_ready("producer"):  # who is not traced does not pay for a compiler
             self.event = self._event_late if pending else _event_off
@@ -284,6 +291,22 @@ class Channel(_Handle):
         self._attachment = attachment
         self.name = name
         self._context = attachment.context if attachment else _context(pending=pending)
+        for event in list(self.events.values()):
+            try:
+                event.bind(self.segment, self._context)
+            except ShmtraceError as error:  # another process has defined it otherwise
+                say(str(error))
+
+    @property
+    def segment(self) -> Segment | None:
+        """Of the channel, while it is attached and not closed."""
+        return self._attachment.segment if self._attachment is not None else None
+
+    def attach_pending(self) -> bool:
+        """Attach the channel if that is still to be done; whether it is attached now."""
+        if self._number(CONTEXT.pending):
+            _attach_late(self)
+        return self._attachment is not None
 
     @property
     def fifo(self) -> Path:
@@ -313,6 +336,101 @@ class Channel(_Handle):
         from .stats import segment_writers
 
         return segment_writers(self._attachment.segment) if self._attachment else []
+
+    def tracepoint(self, name: str, level: str | int = "info", /, **fields: object) -> Callable[..., bool]:
+        """A function that records an event with these fields, by position or by keyword; True if it was recorded.
+
+        A field's type is one of u8, u16, u32, u64, i8, i16, i32, i64, f32, f64, bool, str, bytes, an array of numbers
+        ("f64[]", or "u16[3]" of so many), or an enumeration ("u8{red=0,green=1}", or an Enum class).  `level` is one of
+        `logging`.  The same definition gives the same event in every process, another one of the same name
+        TracepointConflict.  Wrong arguments are refused, counted and warned of once a call site; TypeError or
+        OverflowError under SHMTRACE_STRICT=1.
+
+        Raises InvalidName, TypeError and ValueError for a definition that makes no sense.
+        """
+        from .tracepoint import make
+
+        call: Callable[..., bool] = make(self, "event", name, level, fields).call
+        return call
+
+    def span(self, name: str, level: str | int = "info", /, **fields: object) -> Span:
+        """A stretch of time with these fields (as of a tracepoint): two records, with which it begins and ends.
+
+        `with load:`, `with load(3):` with its fields; `@load` and `@load(3)` for functions, generators, async functions
+        and async generators; `load.begin(3)` and `load.end()`.  An exception ends it and is named.  Spans nest, in each
+        thread, asyncio task and greenlet apart.  Errors as of `tracepoint`.
+        """
+        from .tracepoint import make
+
+        span: Span = make(self, "begin", name, level, fields)
+        return span
+
+    def counter(self, name: str, level: str | int = "info", /) -> Callable[[float], bool]:
+        """A function that records the value of something that changes, a float.  Errors as of `tracepoint`."""
+        from .tracepoint import make
+
+        call: Callable[[float], bool] = make(self, "counter", name, level, {"value": "f64"}).call
+        return call
+
+    def iter(self, iterable: Iterable[Item], name: str) -> Iterator[Item]:
+        """The items of a loader, for a loop over them.
+
+        Two spans tell how the loop's time is spent: "<name> wait" until the next item is there, "<name> work" until the
+        loop wants another one.
+        """
+        from .decorating import iterate
+
+        return iterate(self, iterable, name)
+
+    def log(self, name: str, /, **fields: object) -> bool:
+        """Record an event that was not defined before, with fields of any type; True if it was recorded.
+
+        Never raises: what msgpack cannot pack is shown by its repr.
+        """
+        from .log import write_log
+
+        return write_log(self, name, fields)
+
+    def context(self, **fields: object) -> UserContext:
+        """From here on all records of this thread, asyncio task or greenlet have these fields, beside those set before.
+
+        As a context manager it takes them back at the end of the block.
+        """
+        from .log import UserContext
+
+        return UserContext(self, fields)
+
+    def tell_context(self) -> None:
+        """If the user has set a context that this channel's reader does not know, tell it."""
+        log = sys.modules.get("shmtrace.log")
+        if log is not None:
+            log.tell_context(self)
+
+    def write_log(self, body: bytes) -> bool:
+        """Record a log's msgpack map."""
+        if self._log is None:
+            if self._attachment is None and not self.attach_pending():
+                return False
+            self._log = make_builtin(functions("producer")["channel_log"], self, "log", METH_O, "")
+        return bool(self._log(body))
+
+    def enable(self, pattern: str, level: str | int | None = None) -> int:
+        """Switch on what matches: "req*" as in a shell.  With `level`: of this level and above.
+
+        For all processes, now and for events that are defined later.  The number of events that there are.
+        """
+        return self._switch(pattern, "enable", level)
+
+    def disable(self, pattern: str, level: str | int | None = None) -> int:
+        """Switch off what matches; it then costs a load and a branch.  With `level`: of this level and below."""
+        return self._switch(pattern, "disable", level)
+
+    def _switch(self, pattern: str, rule: str, level: str | int | None) -> int:
+        from .classes import switch
+        from .tracepoint import level_number
+
+        number = None if level is None else level_number(level)
+        return switch(self.segment, pattern, rule, number) if self.segment is not None else 0
 
     def reserve(self, size: int) -> Reservation:
         """Space in a page: `with channel.reserve(size) as view` gives `size` writable bytes.

@@ -367,6 +367,58 @@ class PACKING:
     why: U64 = 88  # it ended where it did
 
 
+class EVENT:
+    """What the code of a tracepoint, a counter, or one end of a span must know: its cell, private to a process.
+
+    A cell is bound to one channel in its life: made without one, attached, closed.  `context` is stored last when it is
+    bound, and first when it is closed.  Then one FIELD for each field, and the fields' names (PyObject *), in order.
+    """
+
+    context: U64 = 0  # address of a CONTEXT; of one that is off
+    enabled: U64 = 8  # address of the class' switch; of a word that is 0
+    id: U64 = 16
+    strict: U64 = 24  # not 0: arguments are looked at also when nothing is recorded
+    fields_count: U64 = 32
+    owner: U64 = 40  # PyObject *: the channel, which may still be to be attached
+    refuse: U64 = 48  # PyObject *: called with the arguments of a call that the code does not understand
+    variable: U64 = 56  # PyObject *: the ContextVar with the PLACE
+    threads: U64 = 64  # address of THREADS
+    open: U64 = 72  # a span's begin: spans that have begun and not ended, about
+    other: U64 = 80  # a span's begin: address of the cell of its end
+    use_type: U64 = 88  # a span's begin: the type of `load(3)`
+
+
+class FIELD:
+    """How a value is written; see encoding.py."""
+
+    code: U32 = 0
+
+
+class THREADS:
+    """Of a process: how to find out whose PLACE it is; see place.py.  Offsets are 0 where that cannot be known."""
+
+    context_at: U64 = 0  # in a thread's state: offset of its current context
+    entered_at: U64 = 8  # in a context: offset of a word that is not 0 while code runs in it
+    spans: U64 = 16  # numbers given out, by atomic addition
+    tasks: U64 = 24
+
+
+class PLACE:
+    """Where a task is: the payload of a `bytes`, the value of the ContextVar; changed in place by its task only.
+
+    Behind it the spans that are open around the current one, outermost first, 8 bytes each.
+    """
+
+    current: U64 = 0  # number of the current span 32 | id of its class 32; 0: none
+    context: U32 = 8  # number of the user's context
+    task: U32 = 12
+    whose: U64 = 16  # address of the Context that it belongs to
+    next: U32 = 24  # numbers of spans that this task may use: from here on
+    end: U32 = 28  # and below this
+    depth: U64 = 32  # spans behind this head
+    period: U64 = 40  # to whom the user's context was told: CONTROL.period, and CONTEXT.slot 32
+
+
 class RESERVATION:
     """A lane that is held for a block of code."""
 
@@ -396,6 +448,14 @@ RING_BYTES = 24
 PACKING_BYTES = 96
 COPY_BYTES = 40
 RESERVATION_BYTES = 32
+EVENT_BYTES = 96
+FIELD_BYTES = 8
+THREADS_BYTES = 32
+PLACE_BYTES = 48
+BEGIN_BYTES = 16  # of the fields that every begin has (wire.KINDS)
+PLACE_SPANS = 30  # that a new one has room for
+SPANS_AT_ONCE = 256  # numbers that a task takes from the process'
+FIELDS_MAX = 64  # that the code handles
 IOVEC_BYTES = 16
 SENDS_MAX = 256
 RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share
@@ -536,6 +596,7 @@ def _check() -> None:
         (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (BLOCK, SLOT_BYTES), (SLOT, SLOT_BYTES),
         (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
         (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
+        (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (PLACE, PLACE_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

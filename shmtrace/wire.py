@@ -29,8 +29,6 @@ All integers are little-endian.  `metadata()` generates the description from the
 
 from __future__ import annotations
 
-import re
-
 from .layout import CLOCK_MONOTONIC, CLOCK_TSC, fields_of
 
 METADATA_MAGIC = 0x75D1_1D57
@@ -149,9 +147,6 @@ FIELD_TYPES = {
     "str": "string _{0};",
     "bytes": "uint16_t __{0}_length; uint8_t _{0}[__{0}_length];",
 }  # fmt: skip
-_ARRAY = re.compile(r"([uif]\d+)\[(\d{0,5})\]")
-_ENUM = re.compile(r"([ui]\d+)\{(\w+=-?\d+(?:,\w+=-?\d+)*)\}", re.ASCII)
-
 # Fields that all classes of a kind have ahead of their own: each an u32, whose name gets two `_`.
 KINDS = {
     "event": ("span", "context"),
@@ -174,23 +169,38 @@ def log_level(level: int) -> int:
 
 def parse_enum(kind: str) -> tuple[str, dict[str, int]] | None:
     """Integer type and labels of an enumeration's type; None: it is no enumeration.  Raises ValueError."""
-    match = _ENUM.fullmatch(kind)
-    if match is None:
+    base, brace, text = kind.partition("{")
+    if not brace or base not in NUMBER_TYPES or base[0] == "f" or not text.endswith("}"):
         return None
-    labels = {label: int(value) for label, value in (pair.split("=") for pair in match[2].split(","))}
-    if len(labels) != match[2].count(",") + 1 or len(set(labels.values())) != len(labels):
+    labels: dict[str, int] = {}
+    for pair in text[:-1].split(","):
+        label, _, number = pair.partition("=")
+        if not (label.isidentifier() and label.isascii() and number.removeprefix("-").isdecimal() and number.isascii()):
+            raise ValueError(f"type {kind!r}: an enumeration is written like u8{{red=0,green=1}}")
+        labels[label] = int(number)
+    if len(labels) != text.count(",") + 1 or len(set(labels.values())) != len(labels):
         raise ValueError(f"type {kind!r}: a label or a value stands there twice")
-    bits = int(match[1][1:])
-    low, high = (0, 1 << bits) if match[1][0] == "u" else (-1 << bits - 1, 1 << bits - 1)
-    if not all(low <= value < high for value in labels.values()):
-        raise ValueError(f"type {kind!r}: {match[1]} cannot hold all of its values")
-    return match[1], labels
+    low, high = limits(base)
+    if not all(low <= value <= high for value in labels.values()):
+        raise ValueError(f"type {kind!r}: {base} cannot hold all of its values")
+    return base, labels
+
+
+def limits(base: str) -> tuple[int, int]:
+    """The least and the greatest value of an integer type."""
+    bits = int(base[1:])
+    return (0, (1 << bits) - 1) if base[0] == "u" else (-1 << bits - 1, (1 << bits - 1) - 1)
 
 
 def parse_array(kind: str) -> tuple[str, int | None] | None:
     """Type and number of elements of an array's type, None: any number; None: it is no array."""
-    match = _ARRAY.fullmatch(kind)
-    return (match[1], int(match[2]) if match[2] else None) if match else None
+    base, bracket, text = kind.partition("[")
+    if not bracket or base not in NUMBER_TYPES or not text.endswith("]"):
+        return None
+    digits = text[:-1]
+    if not digits:
+        return base, None
+    return (base, int(digits)) if digits.isdecimal() and digits.isascii() and len(digits) <= 5 else None
 
 
 def field(name: str, kind: str) -> str:

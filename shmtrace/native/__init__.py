@@ -16,7 +16,11 @@ from ..notes import say
 from .loader import ObjectCodeError, load
 from .steps import is_watched
 
-UNITS = {"producer": ("entry", "PRODUCER"), "collector": ("collect", "COLLECTOR_ENTRIES")}
+UNITS = {
+    "producer": ("entry", "PRODUCER"),
+    "typed": ("typed", "TYPED_ENTRIES"),
+    "collector": ("collect", "COLLECTOR_ENTRIES"),
+}
 DIGEST_BYTES = 8
 TURN_LIMIT_S = 120.0  # whoever compiles for longer is stopped
 
@@ -69,7 +73,7 @@ def _key(unit: str) -> str:
     here = os.path.dirname(__file__)
     above = os.path.dirname(here)
     sources = [os.path.join(here, name) for name in os.listdir(here)]
-    sources += [os.path.join(above, "layout.py"), os.path.join(above, "wire.py")]
+    sources += [os.path.join(above, "layout.py"), os.path.join(above, "wire.py"), os.path.join(above, "encoding.py")]
     parts += [_read(path) for path in sorted(sources) if path.endswith(".py")]
     for compiler in ("numba", "llvmlite"):
         # as an import would find it, without asking every finder

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-METH_FASTCALL, METH_NOARGS, METH_O = 0x80, 0x04, 0x08
+METH_KEYWORDS, METH_NOARGS, METH_O, METH_FASTCALL = 0x02, 0x04, 0x08, 0x80
 
 
 class _MethodDef(ctypes.Structure):
@@ -27,7 +27,7 @@ class _MethodDef(ctypes.Structure):
     )
 
 
-_definitions: dict[int, _MethodDef] = {}
+_definitions: dict[tuple[int, str, str], _MethodDef] = {}
 _new = ctypes.pythonapi.PyCFunction_NewEx
 _new.restype = ctypes.py_object
 _new.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
@@ -38,9 +38,9 @@ def make_builtin(address: int, owner: object, name: str, flags: int, doc: str) -
 
     `doc` begins with the signature, "name($self, argument, /)", a line of two dashes and an empty line, for `inspect`.
     """
-    definition = _definitions.get(address)
+    definition = _definitions.get((address, name, doc))
     if definition is None:
         definition = _MethodDef(name.encode(), address, flags, doc.encode())
-        _definitions[address] = definition
+        _definitions[address, name, doc] = definition
     builtin: Callable[..., Any] = _new(ctypes.addressof(definition), owner, None)
     return builtin

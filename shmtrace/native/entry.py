@@ -65,7 +65,7 @@ BYTES_DATA = bytes.__basicsize__ - 1
 BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE = 80, 0, 16  # struct Py_buffer: buf, obj, len, ...
 CLOCK_TRIES, REALTIME = 8, 0
 IMMORTAL = sys.version_info >= (3, 12)  # True and False are not counted
-ID_BLOB = wire.ID_BLOB
+ID_BLOB, ID_LOG = wire.ID_BLOB, wire.ID_LOG
 IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
 RESERVATION = frozen(layout.RESERVATION)
 RESERVE_LATER, RESERVED = layout.RESERVE_LATER, layout.RESERVED
@@ -268,6 +268,11 @@ def channel_event(channel: int, blob: int) -> int:
     return emit_buffer(channel, ID_BLOB, blob)
 
 
+def channel_log(channel: int, body: int) -> int:
+    """METH_O: a log's map, `bytes`."""
+    return emit_checked(channel, ID_LOG, body + BYTES_DATA, load64(body + BYTES_SIZE))
+
+
 # -- reservations
 
 
@@ -394,4 +399,4 @@ def read_clocks(target: int) -> int:
     return best
 
 
-PRODUCER = (channel_event, reserve, settle_reservation, thread_ended, rescue_lane, disown, read_clocks)
+PRODUCER = (channel_event, channel_log, reserve, settle_reservation, thread_ended, rescue_lane, disown, read_clocks)

@@ -211,6 +211,35 @@ def copy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), generate
 
 
+def _move(kind: ir.Type) -> Any:
+    @intrinsic
+    def move(typingctx: Any, target: Any, source: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = builder.load(_pointer(builder, args[1], kind), align=1)
+            builder.store(value, _pointer(builder, args[0], kind), align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return move
+
+
+# So many bytes, at any address.
+move1, move4, move8 = _move(_I8), _move(_I32), _move(_I64)
+move16 = _move(ir.VectorType(_I64, 2))
+
+
+@intrinsic
+def clear(typingctx: Any, target: Any, size: Any) -> Any:
+    """Memset with zeros."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        cgutils.memset(builder, _pointer(builder, args[0], _I8), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
 def scratch(size: int) -> Any:
     """A function that gives the address of `size` zero bytes in the caller's frame."""
 
@@ -218,6 +247,20 @@ def scratch(size: int) -> Any:
     def stack(typingctx: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             memory = cgutils.alloca_once(builder, ir.ArrayType(_I64, (size + 7) // 8), zfill=True)
+            return builder.ptrtoint(memory, _I64)
+
+        return types.int64(), generate
+
+    return stack
+
+
+def room(size: int) -> Any:
+    """A function that gives the address of `size` bytes in the caller's frame, which hold anything."""
+
+    @intrinsic
+    def stack(typingctx: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            memory = cgutils.alloca_once(builder, ir.ArrayType(_I64, (size + 7) // 8))
             return builder.ptrtoint(memory, _I64)
 
         return types.int64(), generate
@@ -277,3 +320,40 @@ def external(symbol: str, arguments: int, *, result_bits: int = 64, variadic: bo
         5: lambda typingctx, a, b, c, d, e: (int64(int64, int64, int64, int64, int64), generate),
     }
     return intrinsic(functions[arguments])
+
+
+@intrinsic
+def put64(typingctx: Any, address: Any, value: Any) -> Any:
+    """A plain store at any address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _pointer(builder, args[0], _I64), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def as_single(typingctx: Any, bits: Any) -> Any:
+    """The 32 bits of the float that is nearest to the double of these 64 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        single = builder.fptrunc(builder.bitcast(args[0], ir.DoubleType()), ir.FloatType())
+        return builder.zext(builder.bitcast(single, _I32), _I64)
+
+    return types.int64(types.int64), generate
+
+
+def external_double(symbol: str) -> Any:
+    """A C function that takes a pointer and gives a double; its 64 bits."""
+
+    @intrinsic
+    def call(typingctx: Any, argument: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            prototype = ir.FunctionType(ir.DoubleType(), [_I64])
+            function = cgutils.get_or_insert_function(builder.module, prototype, symbol)
+            return builder.bitcast(builder.call(function, args), _I64)
+
+        return types.int64(types.int64), generate
+
+    return call

@@ -549,6 +549,29 @@ def padded(size: int) -> int:
 
 
 @inlined
+def copy_short(target: int, source: int, size: int) -> None:
+    """Copy without a call what is short: by two or four pieces that may overlap."""
+    if size > 64:
+        do.copy(target, source, size)
+    elif size >= 16:
+        if size > 32:
+            do.move16(target + 16, source + 16)
+            do.move16(target + size - 32, source + size - 32)
+        do.move16(target, source)
+        do.move16(target + size - 16, source + size - 16)
+    elif size >= 8:
+        do.move8(target, source)
+        do.move8(target + size - 8, source + size - 8)
+    elif size >= 4:
+        do.move4(target, source)
+        do.move4(target + size - 4, source + size - 4)
+    elif size > 0:
+        do.move1(target, source)
+        do.move1(target + (size >> 1), source + (size >> 1))
+        do.move1(target + size - 1, source + size - 1)
+
+
+@inlined
 def put_header(context: int, lane: int, target: int, identifier: int, cpu: int, me: int, size: int) -> None:
     """P10: the header of a record whose lane is held."""
     do.write64(target + RECORD.cycles, stamp_record(context, lane))
@@ -579,7 +602,7 @@ def record(context: int, me: int, identifier: int, data: int, size: int) -> int:
     target = address_of_position(context, position)
     put_header(context, lane, target, identifier, cpu, me, size)
     step(STEP.P10a)
-    do.copy(target + RECORD_BYTES, data, size)
+    copy_short(target + RECORD_BYTES, data, size)
     commit(lane, position + need)
     give_back(lane)
     return RECORDED

@@ -1,0 +1,618 @@
+"""Tracepoints, spans and counters: the entry points of their builtins, as `entry` has that of a blob.
+
+A method's `self` is the Tracepoint, Counter or Span that the user made, whose first slot holds its cell
+(layout.EVENT).  What a call costs is: two switches, the place (which span is open), the arguments as bytes into the
+caller's frame, and a record.
+
+The encoder goes through a table of fields instead of being compiled for each shape: a process that has never seen a
+shape would have to wait for a compiler, and the table costs 2 ns a field.  What it does not understand (an array, an
+Enum's member, any mistake) goes to Python, `refuse`, which encodes it or says what is wrong.
+
+No Python object is touched while a lane is taken: the arguments are bytes before.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .. import encoding, layout, wire
+from . import intrinsics as do
+from .entry import (
+    BYTES_DATA,
+    BYTES_SIZE,
+    OBJECT_SLOT,
+    OBJECT_TYPE,
+    Py_DecRef,
+    Py_IncRef,
+    PyLong_FromLong,
+    PyObject_CallOneArg,
+    boolean,
+    bytes_type,
+    me_of,
+    try_harder,
+)
+from .intrinsics import frozen, likely, load32, load64, store32, store64
+from .lanes import CONTEXT, CONTROL, CPU, LINE_BYTES, RECORDED, apart, copy_short, current_cpu, inlined, record
+
+EVENT, PLACE, THREADS = frozen(layout.EVENT), frozen(layout.PLACE), frozen(layout.THREADS)
+EVENT_BYTES, FIELD_BYTES, FIELDS_MAX = layout.EVENT_BYTES, layout.FIELD_BYTES, layout.FIELDS_MAX
+PLACE_BYTES, PLACE_SPANS, SPANS_AT_ONCE = layout.PLACE_BYTES, layout.PLACE_SPANS, layout.SPANS_AT_ONCE
+CODE_SIGNED, CODE_F32, CODE_F64 = encoding.CODE_SIGNED, encoding.CODE_F32, encoding.CODE_F64
+CODE_BOOL, CODE_STR, CODE_BYTES = encoding.CODE_BOOL, encoding.CODE_STR, encoding.CODE_BYTES
+WIDTH_SHIFT, LONGEST = encoding.WIDTH_SHIFT, encoding.LONGEST
+U32_MASK = 0xFFFF_FFFF
+BODY_BYTES = 512  # longer ones are encoded by Python
+SLACK_BYTES = 16  # numbers are stored as 8 bytes
+PLACE_WORD_BYTES, BEGIN_BYTES = 4 * len(wire.KINDS["event"]), 4 * len(wire.KINDS["begin"])
+NAME_BYTES = 200  # of an exception's type
+COMPACT_INTEGERS = sys.version_info >= (3, 12)
+INTEGER_HEAD = object.__basicsize__  # ob_size; from 3.12 on lv_tag
+INTEGER_DIGIT = INTEGER_HEAD + 8
+FLOAT_VALUE = object.__basicsize__
+TYPE_NAME = object.__basicsize__ + 8  # tp_name, behind a PyVarObject
+NO_VALUE = -1 << 63
+KIND_MASK = (1 << WIDTH_SHIFT) - 1
+
+integer_type = do.address_of("PyLong_Type")
+float_type = do.address_of("PyFloat_Type")
+py_true = do.address_of("_Py_TrueStruct")
+py_false = do.address_of("_Py_FalseStruct")
+py_none = do.address_of("_Py_NoneStruct")
+PyLong_AsLongLong = do.external("PyLong_AsLongLong", 1)
+PyFloat_AsDouble = do.external_double("PyFloat_AsDouble")
+PyUnicode_AsUTF8AndSize = do.external("PyUnicode_AsUTF8AndSize", 2)
+PyErr_Occurred = do.external("PyErr_Occurred", 0)
+PyErr_Clear = do.external("PyErr_Clear", 0)
+PyContextVar_Get = do.external("PyContextVar_Get", 3, result_bits=32)
+PyContextVar_Set = do.external("PyContextVar_Set", 2)
+PyThreadState_Get = do.external("PyThreadState_Get", 0)
+PyBytes_FromStringAndSize = do.external("PyBytes_FromStringAndSize", 2)
+PyObject_Vectorcall = do.external("PyObject_Vectorcall", 4)
+strlen = do.external("strlen", 1)
+body_buffer = do.room(BODY_BYTES + SLACK_BYTES)
+values_buffer = do.room(8 * FIELDS_MAX)
+pointer_out = do.scratch(8)
+size_out = do.scratch(8)
+
+
+# -- the place
+
+
+@inlined
+def place_object(cell: int) -> int:
+    """The PLACE of this task, a `bytes`; 0 if it has none.  The task's context keeps it while no Python runs."""
+    out = pointer_out()
+    PyContextVar_Get(load64(cell + EVENT.variable), 0, out)
+    found = load64(out)
+    if found != 0:
+        Py_DecRef(found)
+    return found
+
+
+@inlined
+def place_word(place: int) -> int:
+    """`span` and `context` of a record, as it stands ahead of its fields."""
+    return (load64(place + PLACE.current) & U32_MASK) | (load32(place + PLACE.context) << 32)
+
+
+@inlined
+def word_here(cell: int) -> int:
+    """The same of this task."""
+    found = place_object(cell)
+    return place_word(found + BYTES_DATA) if found != 0 else 0
+
+
+@inlined
+def current_context(threads: int) -> int:
+    """Address of the Context that this thread is in; 0: it has none yet, or it cannot be known."""
+    at = load64(threads + THREADS.context_at)
+    return load64(PyThreadState_Get() + at) if at != 0 else 0
+
+
+@apart
+def renew_place(cell: int, old: int, context: int) -> int:
+    """A new PLACE for this task, set; its address, 0 if there is no memory.
+
+    A task that has none of its own begins where the one that it was made by was; one that may have been copied to
+    another task meanwhile goes on in a copy, so that the other one keeps what was true when it was made.
+    """
+    threads = load64(cell + EVENT.threads)
+    before = old + BYTES_DATA if old != 0 else 0
+    is_mine = before != 0 and (load64(before + PLACE.whose) == context or load64(threads + THREADS.context_at) == 0)
+    spans = PLACE_SPANS
+    depth = load64(before + PLACE.depth) if is_mine else 0
+    if depth >= spans:
+        spans = 2 * depth
+    new = PyBytes_FromStringAndSize(0, PLACE_BYTES + 8 * spans)
+    if new == 0:
+        PyErr_Clear()
+        return 0
+    place = new + BYTES_DATA
+    if is_mine:
+        do.copy(place, before, PLACE_BYTES + 8 * depth)
+    else:
+        do.clear(place, PLACE_BYTES)
+        store32(place + PLACE.task, do.add64(threads + THREADS.tasks, 1) + 1)
+        if before != 0:
+            store64(place + PLACE.current, load64(before + PLACE.current))
+            store32(place + PLACE.context, load32(before + PLACE.context))
+            store64(place + PLACE.period, load64(before + PLACE.period))
+    token = PyContextVar_Set(load64(cell + EVENT.variable), new)
+    Py_DecRef(new)  # the context has it
+    if token == 0:
+        PyErr_Clear()
+        return 0
+    Py_DecRef(token)
+    store64(place + PLACE.whose, current_context(threads))  # which may have been made just now
+    return place
+
+
+@inlined
+def own_place(cell: int, spans: int) -> int:
+    """The PLACE of this task, which may be changed, with room for so many more spans; 0: there is no memory."""
+    threads = load64(cell + EVENT.threads)
+    found = place_object(cell)
+    context = current_context(threads)
+    if likely(found != 0 and context != 0 and load64(found + BYTES_DATA + PLACE.whose) == context):
+        room = (load64(found + BYTES_SIZE) - PLACE_BYTES) >> 3
+        is_entered = load32(context + load64(threads + THREADS.entered_at)) != 0
+        if likely(not is_entered and load64(found + BYTES_DATA + PLACE.depth) + spans <= room):
+            return found + BYTES_DATA
+    return renew_place(cell, found, context)
+
+
+@apart
+def more_numbers(threads: int, place: int) -> int:
+    """The first of the next numbers of spans for this task."""
+    first = (do.add64(threads + THREADS.spans, SPANS_AT_ONCE) + 1) & U32_MASK
+    store32(place + PLACE.end, first + SPANS_AT_ONCE)
+    return first
+
+
+@inlined
+def push(cell: int, place: int, identifier: int) -> int:
+    """A span begins here: its number."""
+    span = load32(place + PLACE.next)
+    if not likely(span != load32(place + PLACE.end)):
+        span = more_numbers(load64(cell + EVENT.threads), place)
+    store32(place + PLACE.next, span + 1)
+    depth = load64(place + PLACE.depth)
+    store64(place + PLACE_BYTES + 8 * depth, load64(place + PLACE.current))
+    store64(place + PLACE.depth, depth + 1)
+    store64(place + PLACE.current, span | (identifier << 32))
+    store64(cell + EVENT.open, load64(cell + EVENT.open) + 1)
+    return span
+
+
+@apart
+def pull(place: int, wanted: int, shift: int) -> int:
+    """The innermost span that is not the current one and matches leaves the place; its number, or 0."""
+    at = place + PLACE_BYTES
+    number = load64(place + PLACE.depth) - 1
+    while number >= 1:  # what lies outermost is the span that the task was made in, which is not its own
+        found = load64(at + 8 * number)
+        if (found >> shift) & U32_MASK == wanted:
+            last = load64(place + PLACE.depth) - 1
+            while number < last:
+                store64(at + 8 * number, load64(at + 8 * (number + 1)))
+                number += 1
+            store64(place + PLACE.depth, last)
+            return found & U32_MASK
+        number -= 1
+    return 0
+
+
+@inlined
+def pop(cell: int, place: int, wanted: int, shift: int) -> int:
+    """A span ends: the innermost one of this class (shift 32), or of this number (shift 0); its number, 0: none."""
+    depth = load64(place + PLACE.depth)
+    current = load64(place + PLACE.current)
+    span = 0
+    if likely(depth > 0 and (current >> shift) & U32_MASK == wanted):
+        store64(place + PLACE.current, load64(place + PLACE_BYTES + 8 * (depth - 1)))
+        store64(place + PLACE.depth, depth - 1)
+        span = current & U32_MASK
+    else:
+        span = pull(place, wanted, shift)
+        if span == 0 and shift == 0:
+            span = wanted  # of a generator that went on in another task
+    if likely(span != 0):
+        store64(cell + EVENT.open, load64(cell + EVENT.open) - 1)
+    return span
+
+
+# -- arguments as bytes
+
+
+@apart
+def any_integer(value: int) -> int:
+    """An object that is like an integer; NO_VALUE if it is not, or too great."""
+    number = PyLong_AsLongLong(value)
+    if number == -1 and PyErr_Occurred() != 0:
+        PyErr_Clear()
+        return NO_VALUE
+    return number
+
+
+@inlined
+def integer(value: int) -> int:
+    """The number of an object; NO_VALUE if the code cannot tell."""
+    if likely(load64(value + OBJECT_TYPE) == integer_type()):
+        head = load64(value + INTEGER_HEAD)
+        if COMPACT_INTEGERS:
+            if likely(head < 16):
+                return load32(value + INTEGER_DIGIT) * (1 - (head & 3))
+        elif likely(-1 <= head <= 1):
+            return load32(value + INTEGER_DIGIT) * head if head != 0 else 0
+    return any_integer(value)
+
+
+@apart
+def any_double(value: int) -> int:
+    """The bits of an object that is like a number; NO_VALUE (which is -0.0) if it is not."""
+    bits = PyFloat_AsDouble(value)
+    if PyErr_Occurred() != 0:
+        PyErr_Clear()
+        return NO_VALUE
+    return bits
+
+
+@inlined
+def double(value: int) -> int:
+    """The same, without a call where it is a float."""
+    if likely(load64(value + OBJECT_TYPE) == float_type()):
+        return load64(value + FLOAT_VALUE)
+    return any_double(value)
+
+
+@inlined
+def put_bytes(at: int, end: int, source: int, size: int, more: int) -> int:
+    """Copy if there is room for it and so much more; the address behind it, or 0."""
+    if not likely(at + size + more <= end):
+        return 0
+    copy_short(at, source, size)
+    return at + size
+
+
+@inlined
+def put_value(at: int, end: int, code: int, value: int) -> int:
+    """One value at `at`; the address behind it, 0 if Python must do it."""
+    kind, width = code & KIND_MASK, code >> WIDTH_SHIFT
+    if kind <= CODE_SIGNED:
+        number = integer(value)
+        rest = number >> min(8 * width - kind, 63)  # of an int64, of which an unsigned one of 64 bits may use 63
+        if not likely(rest == 0 or (kind == CODE_SIGNED and rest == -1 and number != NO_VALUE)):
+            return 0
+        do.put64(at, number)
+        return at + width
+    if CODE_F32 <= kind <= CODE_F64:
+        bits = double(value)
+        if not likely(bits != NO_VALUE):
+            return 0
+        if kind == CODE_F64:
+            do.put64(at, bits)
+            return at + 8
+        single = do.as_single(bits)
+        if single & 0x7F80_0000 == 0x7F80_0000 and (bits >> 52) & 0x7FF != 0x7FF:
+            return 0  # it does not fit
+        do.put64(at, single)
+        return at + 4
+    if kind == CODE_STR:
+        out = size_out()
+        text = PyUnicode_AsUTF8AndSize(value, out)
+        if text == 0:
+            PyErr_Clear()
+            return 0
+        size = load64(out)
+        if strlen(text) != size:
+            return 0  # a NUL in it
+        return put_bytes(at, end, text, size + 1, 0)
+    if kind == CODE_BOOL:
+        is_true = value == py_true()
+        if not is_true and value != py_false():
+            return 0
+        do.put64(at, is_true)
+        return at + 1
+    if kind == CODE_BYTES and load64(value + OBJECT_TYPE) == bytes_type():
+        size = load64(value + BYTES_SIZE)
+        if size > LONGEST or at + 2 + size > end:
+            return 0
+        do.put64(at, size)
+        return put_bytes(at + 2, end, value + BYTES_DATA, size, 0)
+    return 0
+
+
+@inlined
+def put_values(cell: int, values: int, at: int, end: int) -> int:
+    """All values, one behind the other; the address behind them, 0 if Python must do it."""
+    field = cell + EVENT_BYTES
+    last = field + FIELD_BYTES * load64(cell + EVENT.fields_count)
+    while field != last:
+        if at > end:
+            return 0
+        at = put_value(at, end, load32(field), load64(values))
+        if at == 0:
+            return 0
+        field += FIELD_BYTES
+        values += 8
+    return at if at <= end else 0
+
+
+@apart
+def arrange(cell: int, args: int, count: int, names: int, values: int) -> bool:
+    """Arguments by position and by keyword, in the order of the fields.  False if Python must look at them."""
+    fields = load64(cell + EVENT.fields_count)
+    keywords = load64(names + BYTES_SIZE)  # a tuple is a PyVarObject, too
+    if count + keywords != fields or fields > FIELDS_MAX:
+        return False
+    known = cell + EVENT_BYTES + FIELD_BYTES * fields
+    for number in range(count):
+        store64(values + 8 * number, load64(args + 8 * number))
+    for number in range(count, fields):
+        store64(values + 8 * number, 0)
+    for number in range(keywords):
+        name = load64(names + BYTES_SIZE + 8 + 8 * number)
+        field = count + number
+        if load64(known + 8 * field) != name:
+            field = count
+            while field < fields and load64(known + 8 * field) != name:
+                field += 1
+            if field == fields:
+                return False  # unknown, or not interned
+        if load64(values + 8 * field) != 0:
+            return False
+        store64(values + 8 * field, load64(args + 8 * (count + number)))
+    return True
+
+
+# -- records
+
+
+@inlined
+def is_on(cell: int) -> bool:
+    """The channel records, and the class is switched on: P1."""
+    context = load64(cell + EVENT.context)
+    return load32(load64(context + CONTEXT.recording)) != 0 and load32(load64(cell + EVENT.enabled)) != 0
+
+
+@apart
+def attach_late(cell: int) -> int:
+    """Nothing is recorded: attach the channel if that is still to be done.  1: now it is recorded; -1: an exception."""
+    do.cold()
+    pending = load64(load64(cell + EVENT.context) + CONTEXT.pending)
+    if pending == 0:
+        return 0
+    result = PyObject_CallOneArg(pending, load64(cell + EVENT.owner))
+    if result == 0:
+        return -1
+    Py_DecRef(result)
+    return is_on(cell)
+
+
+@apart
+def call_python(cell: int, args: int, count: int, names: int) -> int:
+    """Let Python look at the arguments: it records them, or refuses them."""
+    do.cold()
+    return PyObject_Vectorcall(load64(cell + EVENT.refuse), args, count, names)
+
+
+@inlined
+def write(cell: int, body: int, size: int) -> int:
+    """A record of the cell's class; a new reference to True or False, 0 with an exception set."""
+    context = load64(cell + EVENT.context)
+    me = me_of(context)
+    if not likely(me != 0):
+        return 0
+    result = record(context, me, load64(cell + EVENT.id), body, size)
+    if not likely(result == RECORDED):
+        return try_harder(context, me, load64(cell + EVENT.id), body, size, result)
+    return boolean(True)
+
+
+@inlined
+def needs_telling(cell: int, place: int) -> bool:
+    """A user's context is set, and this reader was not told yet what it is."""
+    if likely(load32(place + PLACE.context) == 0):
+        return False
+    context = load64(cell + EVENT.context)
+    period = load32(load64(context + CONTEXT.control) + CONTROL.period)
+    return load64(place + PLACE.period) != (load64(context + CONTEXT.slot) << 32) | period
+
+
+def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
+    """METH_FASTCALL | METH_KEYWORDS: `request(200, latency=0.013, path="/index")`."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late < 0:
+            return 0
+        if late == 0:
+            return boolean(False) if load64(cell + EVENT.strict) == 0 else call_python(cell, args, count, names)
+    values = args
+    if names != 0:
+        values = values_buffer()
+        if not arrange(cell, args, count, names, values):
+            return call_python(cell, args, count, names)
+    elif not likely(count == load64(cell + EVENT.fields_count)):
+        return call_python(cell, args, count, names)
+    body = body_buffer()
+    end = put_values(cell, values, body + PLACE_WORD_BYTES, body + BODY_BYTES)
+    if not likely(end != 0):
+        return call_python(cell, args, count, names)
+    found = place_object(cell)
+    word = 0
+    if found != 0:
+        word = place_word(found + BYTES_DATA)
+        if needs_telling(cell, found + BYTES_DATA):
+            return call_python(cell, args, count, names)
+    do.put64(body, word)
+    return write(cell, body, end - body)
+
+
+def counter_call(self: int, value: int) -> int:
+    """METH_O: `depth(17)`."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late < 0:
+            return 0
+        if late == 0 and load64(cell + EVENT.strict) == 0:
+            return boolean(False)
+    bits = double(value)
+    argument = pointer_out()
+    if not likely(bits != NO_VALUE):
+        store64(argument, value)
+        return call_python(cell, argument, 1, 0)
+    if not is_on(cell):  # strict
+        return boolean(False)
+    store64(argument, bits)
+    return write(cell, argument, 8)
+
+
+def body_write(self: int, body: int) -> int:
+    """METH_O: a record of this class with a body, `bytes`, that Python made and whose size it has checked."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    return write(cell, body + BYTES_DATA, load64(body + BYTES_SIZE)) if is_on(cell) else boolean(False)
+
+
+def count_bad(self: int, _: int) -> int:
+    """METH_NOARGS: a call was refused for its arguments."""
+    context = load64(load64(self + OBJECT_SLOT) + BYTES_DATA + EVENT.context)
+    cpu = current_cpu(context) % load64(context + CONTEXT.cpu_slots)
+    do.add64(load64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_bad_arguments, 1)
+    return boolean(True)
+
+
+# -- spans
+
+
+@inlined
+def begin_span(cell: int, body: int, size: int, place: int) -> int:
+    """A span begins: `body` has BEGIN_BYTES of room, then the fields.  Its number; 0 with an exception set."""
+    context = load32(place + PLACE.context)
+    parent = load64(place + PLACE.current) & U32_MASK
+    span = push(cell, place, load64(cell + EVENT.id))
+    do.put64(body, span | (context << 32))
+    do.put64(body + 8, parent | (load32(place + PLACE.task) << 32))
+    result = write(cell, body, size)
+    return span if result != 0 else 0
+
+
+@inlined
+def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
+    """A span ends, with an exception of type `kind` (0: none).  `cell` is that of its begin.  False: an exception."""
+    place = own_place(cell, 0)
+    if place == 0:
+        return True
+    span = pop(cell, place, wanted, shift)
+    other = load64(cell + EVENT.other)
+    if not likely(span != 0 and load32(load64(load64(other + EVENT.context) + CONTEXT.recording)) != 0):
+        return True
+    body = body_buffer()
+    do.put64(body, span | (load32(place + PLACE.context) << 32))
+    size = PLACE_WORD_BYTES + 1
+    do.put64(body + PLACE_WORD_BYTES, 0)
+    if kind != 0:
+        name = load64(kind + TYPE_NAME)
+        length = min(strlen(name), NAME_BYTES)
+        do.copy(body + PLACE_WORD_BYTES, name, length)
+        do.put64(body + PLACE_WORD_BYTES + length, 0)
+        size += length
+    return write(other, body, size) != 0
+
+
+@inlined
+def new_reference(address: int) -> int:
+    """An object that is given to Python."""
+    Py_IncRef(address)
+    return address
+
+
+@inlined
+def begin_with(cell: int, args: int, count: int, names: int) -> int:
+    """`load.begin(3)`; a new reference to True or False, 0 with an exception set."""
+    values = args
+    if names != 0:
+        values = values_buffer()
+        if not arrange(cell, args, count, names, values):
+            return call_python(cell, args, count, names)
+    elif not likely(count == load64(cell + EVENT.fields_count)):
+        return call_python(cell, args, count, names)
+    body = body_buffer()
+    end = put_values(cell, values, body + BEGIN_BYTES, body + BODY_BYTES)
+    if not likely(end != 0):
+        return call_python(cell, args, count, names)
+    place = own_place(cell, 1)
+    if not likely(place != 0):
+        return boolean(False)
+    if needs_telling(cell, place):
+        return call_python(cell, args, count, names)
+    return boolean(True) if begin_span(cell, body, end - body, place) != 0 else 0
+
+
+def span_begin_call(self: int, args: int, count: int, names: int) -> int:
+    """METH_FASTCALL | METH_KEYWORDS: `load.begin(3)`.  True if recording is on."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late < 0:
+            return 0
+        if late == 0:
+            return boolean(False) if load64(cell + EVENT.strict) == 0 else call_python(cell, args, count, names)
+    return begin_with(cell, args, count, names)
+
+
+def span_enter(self: int, _: int) -> int:
+    """METH_NOARGS: `with load:`, and `load.begin()`."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late < 0:
+            return 0
+        if late == 0:
+            return new_reference(self)
+    result = begin_with(cell, 0, 0, 0)
+    if result == 0:
+        return 0
+    Py_DecRef(result)
+    return new_reference(self)
+
+
+def span_begin(self: int, body: int) -> int:
+    """METH_O: a span begins; its number, 0 if nothing is recorded.
+
+    `body` is a `bytes` of the caller's own: BEGIN_BYTES, which are written here, and the fields.
+    """
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    place = own_place(cell, 1) if is_on(cell) else 0
+    if place == 0:
+        return PyLong_FromLong(0)
+    span = begin_span(cell, body + BYTES_DATA, load64(body + BYTES_SIZE), place)
+    return PyLong_FromLong(span) if span != 0 else 0
+
+
+def span_finish(self: int, args: int, count: int) -> int:
+    """METH_FASTCALL: the span of a number ends, with an exception of a type, or None."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    number, kind = integer(load64(args)), load64(args + 8)
+    if not end_span(cell, number, 0, kind if kind != py_none() else 0):
+        return 0
+    return boolean(False)
+
+
+def span_exit(self: int, args: int, count: int) -> int:
+    """METH_FASTCALL: the end of `with load:`, and `load.end()`."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    if load64(cell + EVENT.open) != 0:
+        kind = load64(args) if count > 0 else 0
+        if kind == py_none():
+            kind = 0
+        if not end_span(cell, load64(cell + EVENT.id), 32, kind):
+            return 0
+    return boolean(False)
+
+
+TYPED_ENTRIES = (
+    tracepoint_call, counter_call, body_write, count_bad, span_enter, span_exit, span_begin_call, span_begin,
+    span_finish,
+)  # fmt: skip

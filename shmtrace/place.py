@@ -1,0 +1,135 @@
+"""Where a task is: which span is open around what it does now, and which context the user has set.
+
+The value of one ContextVar, so that it is one for each thread, asyncio task and greenlet: a `bytes` whose payload
+(layout.PLACE) the jitted code changes in place.  Whose it is, is told by the address of the thread state's current
+Context: a task that has inherited somebody else's makes its own at its first span.  No function of the interpreter
+gives that address without a copy of the Context, so it is read from the thread's state.  Where it lies there is found
+out here, by looking at two Contexts that are known.  If it is not found, each span sets a new value, which is right,
+too, but slower.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import itertools
+
+from . import layout
+from .layout import PLACE, THREADS
+
+STATE_BYTES, CONTEXT_BYTES = 1024, 64  # of a thread's state and a Context, as far as we look
+
+variable: contextvars.ContextVar[bytes] = contextvars.ContextVar("shmtrace")
+fields: contextvars.ContextVar[dict[str, object]] = contextvars.ContextVar("shmtrace context")  # of the user's context
+threads = (ctypes.c_uint64 * (layout.THREADS_BYTES // 8))()
+_numbers = itertools.count(1)  # of users' contexts
+
+
+def _thread_state() -> int:
+    get = ctypes.pythonapi.PyThreadState_Get
+    get.restype = ctypes.c_void_p
+    return int(get())
+
+
+def _words(address: int, size: int) -> list[int]:
+    return list((ctypes.c_uint64 * (size // 8)).from_address(address))
+
+
+def _find_context() -> tuple[int, int]:
+    """Offset of the current Context in a thread's state, and in a Context of what says that code runs in it."""
+    one, other = contextvars.copy_context(), contextvars.copy_context()
+    seen = [context.run(lambda: _words(_thread_state(), STATE_BYTES)) for context in (one, other)]
+    places = [
+        at for at, (first, second) in enumerate(zip(*seen, strict=True)) if first == id(one) and second == id(other)
+    ]
+    if len(places) != 1:
+        return 0, 0
+
+    def flags() -> list[int]:
+        return list((ctypes.c_uint32 * (CONTEXT_BYTES // 4)).from_address(id(one)))
+
+    inside, outside = one.run(flags), flags()
+    head = object.__basicsize__ // 4
+    entered = [
+        at for at, (yes, no) in enumerate(zip(inside, outside, strict=True)) if at >= head and (yes, no) == (1, 0)
+    ]
+    return (8 * places[0], 4 * entered[0]) if len(entered) == 1 else (0, 0)
+
+
+def _start() -> None:
+    offsets = layout.fields_of(THREADS)
+    threads[offsets["context_at"] // 8], threads[offsets["entered_at"] // 8] = _find_context()
+
+
+_start()
+
+
+def word() -> bytes:
+    """`span` and `context` of a record of this task, as they stand ahead of its fields."""
+    place = variable.get(None)
+    if place is None:
+        return bytes(8)
+    return place[PLACE.current : PLACE.current + 4] + place[PLACE.context : PLACE.context + 4]
+
+
+def number(at: int, width: int = 8) -> int:
+    """A field of this task's PLACE."""
+    place = variable.get(None)
+    return int.from_bytes(place[at : at + width], "little") if place is not None else 0
+
+
+def set_number(at: int, value: int, width: int = 8) -> None:
+    """Change a field of this task's PLACE, for those who inherited it, too."""
+    place = variable.get(None)
+    if place is not None:
+        address = id(place) + bytes.__basicsize__ - 1 + at
+        ctypes.memmove(address, value.to_bytes(width, "little"), width)
+
+
+def set_context(context: int, values: dict[str, object]) -> None:
+    """From now on this is the user's context here.  Tasks that were made before keep theirs."""
+    old = variable.get(None)
+    place = bytearray(old if old is not None else layout.PLACE_BYTES + 8 * layout.PLACE_SPANS)
+    place[PLACE.context : PLACE.context + 4] = context.to_bytes(4, "little")
+    place[PLACE.period : PLACE.period + 8] = bytes(8)
+    variable.set(bytes(place))
+    fields.set(values)
+
+
+def next_context() -> int:
+    """A number for another context."""
+    return next(_numbers) & 0x7FFF_FFFF
+
+
+def leave(span: int) -> None:
+    """The task is outside of this span for a while."""
+    place = variable.get(None)
+    if place is not None:
+        spans = _spans(place)
+        inside = [open_span for open_span in spans if open_span & 0xFFFF_FFFF != span]
+        if len(inside) != len(spans):
+            _set_spans(place, inside or [0])
+
+
+def enter(span: int, identifier: int) -> None:
+    """It is back in it."""
+    place = variable.get(None)
+    if place is not None:
+        _set_spans(place, [*_spans(place), span | identifier << 32])
+
+
+def _spans(place: bytes) -> list[int]:
+    """The spans that are open, outermost first, the current one last; the first one may be another task's, or none."""
+    depth = int.from_bytes(place[PLACE.depth : PLACE.depth + 8], "little")
+    words = place[layout.PLACE_BYTES : layout.PLACE_BYTES + 8 * depth] + place[PLACE.current : PLACE.current + 8]
+    return [int.from_bytes(words[at : at + 8], "little") for at in range(0, len(words), 8)]
+
+
+def _set_spans(place: bytes, spans: list[int]) -> None:
+    changed = bytearray(place[: layout.PLACE_BYTES])
+    changed[PLACE.current : PLACE.current + 8] = spans[-1].to_bytes(8, "little")
+    changed[PLACE.depth : PLACE.depth + 8] = (len(spans) - 1).to_bytes(8, "little")
+    for span in spans[:-1]:
+        changed += span.to_bytes(8, "little")
+    changed += bytes(8 * max(layout.PLACE_SPANS - len(spans) + 1, 0))
+    variable.set(bytes(changed))

@@ -1,0 +1,421 @@
+"""What people write: tracepoints, counters, spans, logs.
+
+An object of these holds a cell (layout.EVENT) in its first slot, where the jitted code finds it, and its call is a
+builtin made of that code.  The cell is a `bytes` whose payload is changed in place: kernels that numba compiled know
+its address.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+from . import layout, place, wire
+from .classes import define, switch_address
+from .context import address_of
+from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
+from .errors import InvalidName, TooManyTracepoints, TracepointConflict
+from .layout import CONTEXT, CONTROL, EVENT
+from .native import functions, is_ready
+from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
+from .notes import say
+
+TYPE_CHECKING = False  # see channel.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, Self
+
+    from .channel import Channel
+    from .segment import Segment
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+NAME_LIMIT = 200  # bytes
+MOST_SITES = 1000  # call sites that are warned of
+CALL_DOC = """{name}($self, {arguments})
+--
+
+Record one event.  Returns True if it was recorded."""
+
+_sites: set[tuple[object, int]] = set()
+_off = (ctypes.c_uint32 * 1)()  # the switch of what cannot be recorded
+
+
+def level_number(level: str | int) -> int:
+    """A level, by its name in `logging` or its number.  Raises ValueError, TypeError."""
+    if isinstance(level, str):
+        if level.lower() not in LEVELS:
+            raise ValueError(f"level {level!r}: must be one of {', '.join(LEVELS)}, or a number as in logging")
+        return LEVELS[level.lower()]
+    if not isinstance(level, int):
+        raise TypeError(f"level {level!r}: must be one of {', '.join(LEVELS)}, or a number as in logging")
+    if not 0 <= level <= 1000:
+        raise ValueError(f"level {level}: must be 0 to 1000")
+    return int(level)
+
+
+def is_strict() -> bool:
+    """Whether wrong arguments are an exception: $SHMTRACE_STRICT, or under pytest."""
+    strict = os.environ.get("SHMTRACE_STRICT")
+    if strict is not None:
+        return strict not in {"", "0"}
+    return "PYTEST_VERSION" in os.environ or "PYTEST_CURRENT_TEST" in os.environ
+
+
+def check_event_name(name: object) -> str:
+    """The name, if a tracepoint can have it; else InvalidName or TypeError."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a str, not {type(name).__name__}")
+    if not name or not name.isprintable() or len(name.encode(errors="replace")) > NAME_LIMIT:
+        raise InvalidName(f"{name!r} is no name of an event: 1 to {NAME_LIMIT} bytes of printable text")
+    if name in wire.RESERVED_NAMES:
+        raise InvalidName(f"{name!r} is a name that shmtrace uses itself: choose another one")
+    return name
+
+
+class _Handle:
+    """The first slot is the cell: jitted code reads it at a fixed offset."""
+
+    __slots__ = ("_event",)
+    _event: bytes
+
+
+class Event(_Handle):
+    """A class of events in a channel: its definition, and the cell that says how to record one."""
+
+    __slots__ = ("__weakref__", "_body", "_channel", "_encoder", "_keep", "_kind", "fields", "level", "name")
+
+    name: str
+    fields: str
+    level: int
+
+    def __init__(self, channel: Channel, kind: str, name: str, level: int, fields: str) -> None:
+        self.name, self.level, self.fields = name, level, fields
+        self._channel = channel
+        self._kind = kind
+        self._encoder = encoder = Encoder(name, fields)
+        names = [sys.intern(field) for field in encoder.names]
+        self._keep = [names, self._refuse]
+        table = b"".join(code.to_bytes(layout.FIELD_BYTES, "little") for code in encoder.codes)
+        table += b"".join(id(field).to_bytes(8, "little") for field in names)
+        self._event = bytes(bytearray(layout.EVENT_BYTES)) + table
+        # a `bytes` that is nobody else's: of one byte or none it would be shared
+        self._set(EVENT.context, address_of(channel._context))  # noqa: SLF001
+        self._set(EVENT.enabled, ctypes.addressof(_off))
+        self._set(EVENT.strict, is_strict())
+        self._set(EVENT.fields_count, len(names))
+        self._set(EVENT.owner, id(channel))
+        self._set(EVENT.refuse, id(self._keep[1]))
+        self._set(EVENT.variable, id(place.variable))
+        self._set(EVENT.threads, ctypes.addressof(place.threads))
+
+    @property
+    def cell(self) -> bytes:
+        """The layout.EVENT, which lives as long as this."""
+        return self._event
+
+    def _set(self, at: int, value: int) -> None:
+        ctypes.c_uint64.from_address(address_of(self._event) + at).value = value
+
+    def read(self, at: int) -> int:
+        """A field of the cell."""
+        return ctypes.c_uint64.from_address(address_of(self._event) + at).value
+
+    def prepare(self) -> None:
+        """Bind it to the channel as that is now.  Raises TracepointConflict."""
+        self.finish()
+        if self._channel.segment is not None:
+            try:
+                self.bind(self._channel.segment, self._channel._context)  # noqa: SLF001
+            except TooManyTracepoints as error:
+                say(str(error))
+
+    def finish(self) -> None:
+        """Make the builtins, once the channel is known."""
+
+    def bind(self, segment: Segment | None, context: bytes) -> None:
+        """The channel is another one now: attached, or closed.  Raises TracepointConflict, TooManyTracepoints."""
+        if segment is None:
+            self._set(EVENT.context, address_of(context))
+            return
+        found = define(segment, self.name, fields=self.fields, kind=self._kind, level=self.level)
+        self._set(EVENT.id, found.id)
+        self._set(EVENT.enabled, switch_address(segment, found))
+        self._set(EVENT.context, address_of(context))
+
+    def _make(self, entry: str, flags: int, name: str, arguments: str = "blob, /") -> Callable[..., Any]:
+        """A builtin of ours."""
+        doc = CALL_DOC.format(name=name, arguments=arguments)
+        return make_builtin(functions("typed")[entry], self, name, flags, doc)
+
+    @property
+    def _is_on(self) -> bool:
+        segment = self._channel.segment
+        switch = ctypes.c_uint32.from_address(self.read(EVENT.enabled)).value
+        return segment is not None and segment.u32(CONTROL.recording) != 0 and switch != 0
+
+    def _limit(self) -> int:
+        return int.from_bytes(self._channel._context[CONTEXT.limit : CONTEXT.limit + 8], "little")  # noqa: SLF001
+
+    def _encode(self, arguments: tuple[object, ...], keywords: dict[str, object], head: int) -> bytes:
+        """The body behind so many bytes of the kind's own fields.  Raises WrongArguments."""
+        body = self._encoder.encode(arguments, keywords)
+        if head + len(body) > self._limit():
+            raise WrongArguments(
+                ValueError,
+                f"{self.name}: a record of {head + len(body)} bytes: this channel takes at most {self._limit()}",
+            )
+        return body
+
+    def _refuse(self, *arguments: object, **keywords: object) -> object:
+        """Called by the jitted code with arguments that it did not understand."""
+        raise NotImplementedError
+
+    def _wrong(self, error: WrongArguments, depth: int = 2) -> None:
+        """Count, and say it once a call site; or raise, where the user wants that."""
+        if self._is_on:
+            self._count()
+        if self.read(EVENT.strict):
+            raise error.kind(str(error)) from None
+        frame = sys._getframe(depth)  # noqa: SLF001
+        site = (frame.f_code, frame.f_lasti)
+        if site not in _sites and len(_sites) < MOST_SITES:
+            _sites.add(site)
+            say(f"{frame.f_code.co_filename}:{frame.f_lineno}: not recorded: {error}")
+
+    def _count(self) -> None:
+        """A record is refused for its arguments."""
+        self._make("count_bad", METH_NOARGS, "count_bad", "/")()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _again, (self._channel, self._kind, self.name, self.level, self.fields)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} of channel {self._channel.name!r}: {self.fields or 'no fields'}>"
+
+
+class Tracepoint(Event):
+    """An event with fields.  What a user has is its call, a builtin function whose `__self__` is this."""
+
+    __slots__ = ("call",)
+
+    call: Callable[..., bool]
+
+    def finish(self) -> None:
+        if is_ready("typed") or self._channel.segment is not None:
+            self._body = self._make("body_write", METH_O, "write")
+            self.call = self._make(
+                "tracepoint_call", METH_FASTCALL | METH_KEYWORDS, "call", ", ".join(self._encoder.names)
+            )
+        else:
+            self.call = self.call_late
+
+    def call_late(self, *arguments: object, **keywords: object) -> bool:
+        """The call where no object code is at hand, and the channel is off for good or still to be attached."""
+        if self._channel.attach_pending():
+            self.finish()
+            return self.call(*arguments, **keywords)
+        if self.read(EVENT.strict):
+            self._refuse(*arguments, **keywords)
+        return False
+
+    def _refuse(self, *arguments: object, **keywords: object) -> bool:
+        try:
+            body = self._encode(arguments, keywords, len(place.word()))
+        except WrongArguments as error:
+            self._wrong(error)
+            return False
+        if not self._is_on:
+            return False
+        self._channel.tell_context()
+        return bool(self._body(place.word() + body))
+
+
+class Counter(Tracepoint):
+    """A number that changes.  What a user has is its call, a builtin function whose `__self__` is this."""
+
+    __slots__ = ()
+
+    def finish(self) -> None:
+        if is_ready("typed") or self._channel.segment is not None:
+            self._body = self._make("body_write", METH_O, "write")
+            self.call = self._make("counter_call", METH_O, "call", "value, /")
+        else:
+            self.call = self.call_late
+
+    def _refuse(self, *arguments: object, **keywords: object) -> bool:
+        try:
+            body = self._encode(arguments, keywords, 0)
+        except WrongArguments as error:
+            self._wrong(error)
+            return False
+        return bool(self._body(body)) if self._is_on else False
+
+
+class Span(Event):
+    """A stretch of time: `with span:`, `with span(3):`, `@span`, `@span(3)`, `span.begin(3)` and `span.end()`.
+
+    Each span has a class of its own, derived from this one: the interpreter looks for `__enter__` and `__exit__` there,
+    and calls builtins that it finds without making bound methods of them.  The methods of this class take their place
+    where no object code is at hand, and the channel is off for good or still to be attached.
+    """
+
+    __slots__ = ("_end", "_start", "_stop", "begin", "end")
+
+    begin: Callable[..., bool]
+    end: Callable[..., bool]
+    _end: Event
+
+    def finish(self) -> None:
+        self._end = Event(self._channel, "end", self.name, self.level, "exception:str")
+        self._set(EVENT.other, address_of(self._end.cell))
+        if not is_ready("typed") and self._channel.segment is None:
+            self.begin, self.end = self.begin_late, self.end_late
+            return
+        names = ", ".join(self._encoder.names)
+        self._start = self._make("span_begin", METH_O, "start", "body, /")
+        self._stop = self._make("span_finish", METH_FASTCALL, "stop", "number, exception, /")
+        self.begin = self._make("span_begin_call", METH_FASTCALL | METH_KEYWORDS, "begin", names)
+        self.end = self._make("span_exit", METH_FASTCALL, "end", "*exception")
+        mine: Any = type(self)
+        mine.__enter__ = self._make("span_enter", METH_NOARGS, "__enter__", "/")
+        mine.__exit__ = self._make("span_exit", METH_FASTCALL, "__exit__", "*exception")
+
+    def bind(self, segment: Segment | None, context: bytes) -> None:
+        self._end.bind(segment, context)
+        super().bind(segment, context)
+
+    def __call__(self, *arguments: object, **keywords: object) -> Any:
+        """`with span(3):` and `@span(3)`; or `@span`, which decorates a function."""
+        if len(arguments) == 1 and not keywords and callable(arguments[0]):
+            return _decorate(self, self.encode((), {}), arguments[0])
+        return Use(self, self.encode(arguments, keywords))
+
+    def encode(self, arguments: tuple[object, ...], keywords: dict[str, object]) -> bytes | None:
+        """The fields; None if they are wrong, which is told."""
+        try:
+            return self._encode(arguments, keywords, layout.BEGIN_BYTES)
+        except WrongArguments as error:
+            self._wrong(error, 3)
+            return None
+
+    def _refuse(self, *arguments: object, **keywords: object) -> bool:
+        """Begin the span after all, or say what is wrong."""
+        body = self.encode(arguments, keywords)
+        return body is not None and self.start(body) != 0
+
+    def start(self, body: bytes | None) -> int:
+        """Begin with fields that are encoded; the span's number, 0: it is not recorded."""
+        if body is None or not (self._is_on or self._is_attached_late()):
+            return 0
+        self._channel.tell_context()
+        return int(self._start(bytes(layout.BEGIN_BYTES) + body))
+
+    def stop(self, number: int, kind: type[BaseException] | None) -> None:
+        """End the span of this number."""
+        if number:
+            self._stop(number, kind)
+
+    def _is_attached_late(self) -> bool:
+        if not self._channel.attach_pending():
+            return False
+        if not hasattr(self, "_start"):
+            self.finish()
+        return self._is_on
+
+    def begin_late(self, *arguments: object, **keywords: object) -> bool:
+        """`begin`."""
+        if self._is_attached_late():
+            return self.begin(*arguments, **keywords)
+        if self.read(EVENT.strict):
+            self.encode(arguments, keywords)
+        return False
+
+    def end_late(self, *_exception: object) -> bool:
+        """`end`; where nothing is recorded nothing has begun."""
+        if hasattr(self, "_start"):
+            self.end(*_exception)
+        return False
+
+    def __enter__(self) -> Self:
+        self.begin_late()
+        return self
+
+    def __exit__(self, *exception: object) -> bool:
+        return self.end_late(*exception)
+
+
+class Use:
+    """A span with its fields, as `span(3)` gives it: a context manager, which may be used again, and a decorator."""
+
+    __slots__ = ("_body", "_number", "_span")
+
+    def __init__(self, span: Span, body: bytes | None) -> None:
+        self._span = span
+        self._body = body  # None: the arguments were wrong
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        self._number = self._span.start(self._body)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._span.stop(self._number, kind)
+
+    def __call__(self, function: Any) -> Any:
+        return _decorate(self._span, self._body, function)
+
+
+def _decorate(span: Span, body: bytes | None, function: Any) -> Any:
+    from .decorating import decorate
+
+    return decorate(span, body, function)
+
+
+# -- how they are made
+
+KINDS: dict[str, type[Event]] = {"event": Tracepoint, "counter": Counter, "begin": Span}
+
+
+def make(channel: Channel, kind: str, name: str, level: str | int, fields: dict[str, object]) -> Any:
+    """The tracepoint, counter or span of this definition: the same object each time.
+
+    Raises InvalidName, TypeError and ValueError for a wrong definition, TracepointConflict.
+    """
+    check_event_name(name)
+    number = level_number(level)
+    parts = []
+    for field, kind_of_field in fields.items():
+        try:
+            parts.append(f"{field}:{type_text(kind_of_field)}")
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: field {field!r}: {error}") from None
+    text = " ".join(parts)
+    if len(parts) > MOST_FIELDS:
+        raise ValueError(f"{name}: {len(parts)} fields, at most {MOST_FIELDS}")
+    key = (kind, name)
+    known: Event | None = channel.events.get(key)
+    if known is None:
+        if kind == "begin":
+            wire.split_fields(text)
+            known = type("Span", (Span,), {"__slots__": (), "__module__": __name__, "__doc__": Span.__doc__})(
+                channel, kind, name, number, text
+            )
+        else:
+            known = KINDS[kind](channel, kind, name, number, text)
+        known.prepare()
+        channel.events[key] = known
+    elif known.fields != text:
+        raise TracepointConflict(
+            f"{name!r} has the fields ({known.fields}) already, not ({text}): give it another name"
+        )
+    return known
+
+
+def _again(channel: Channel, kind: str, name: str, level: int, fields: str) -> Event:
+    """One that comes out of a pickle."""
+    made: Event = make(channel, kind, name, level, dict(wire.split_fields(fields)))
+    return made
