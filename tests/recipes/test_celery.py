@@ -105,6 +105,7 @@ def test_a_killed_pool_process_leaves_what_it_had_emitted_and_the_next_one_goes_
             try:
                 assert sender.stdout is not None
                 assert sender.stdout.readline() == "sent\n"
+                commands.until(lambda: len(course.writers()) == WORKERS, 30)
                 victim = max(course.writers())
                 os.kill(victim, signal.SIGKILL)
                 said, _ = sender.communicate(timeout=commands.LIMIT_S)

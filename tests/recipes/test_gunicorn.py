@@ -85,7 +85,9 @@ class Clients:
 def serving(page: Recipe, number: int, *, command: list[str] | None = None) -> Iterator[tuple[Course, Clients]]:
     """A command of the page beside the block, and its clients; it is ended in order afterwards."""
     words = command or page.command(number)
-    with running(words, page.directory, HOME=str(page.directory)) as course:
+    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    # gunicorn makes its control socket below HOME
+    with running(words, page.directory, HOME=str(page.directory), XDG_CACHE_HOME=cache) as course:
         commands.until(lambda: course.channel.enabled, 60)
         path = page.directory / "web.sock"
         commands.until(lambda: path.exists() or course.process.poll() is not None, 30)
