@@ -144,6 +144,21 @@ def blob_of(record: Record) -> bytes:
     return blob
 
 
+def spans_of(records: list[Record]) -> list[tuple[Record, Record | None]]:
+    """Begin and end of each span, where they nest in a thread; None: there is no end."""
+    found: list[tuple[Record, Record | None]] = []
+    begun: dict[tuple[int | None, int | None], list[Record]] = {}
+    for record in records:
+        stack = begun.setdefault((record.pid, record.tid), [])
+        if record.kind == "begin":
+            stack.append(record)
+        elif record.kind == "end":
+            assert stack[-1].name == record.name, "they nest"
+            assert record.fields["exception"] == ""
+            found.append((stack.pop(), record))
+    return found + [(record, None) for stack in begun.values() for record in stack]
+
+
 def until_gone(pid: int) -> None:
     """Wait until nothing is left of a process, not even a zombie."""
     commands.until(lambda: not Path(f"/proc/{pid}").exists(), 30)

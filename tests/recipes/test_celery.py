@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import commands
-from recipe import blob_of, running
+from recipe import blob_of, running, spans_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,15 +80,13 @@ def test_every_pool_process_is_in_the_trace(recipe: Callable[[str], Recipe], bro
     page = recipe("celery")
     with working(page, broker) as course:
         assert int(send(page, broker, SEND, 0, TASKS)) == sum(range(TASKS)) + TASKS
-    assert Counter(course.blobs) == {b"%s %d 1" % (what, n): 1 for what in (b"begin", b"end") for n in range(TASKS)}
+    spans = spans_of(course.records)
+    assert Counter((begin.fields["a"], begin.fields["b"]) for begin, _ in spans) == {(n, 1): 1 for n in range(TASKS)}
+    assert all(end for _, end in spans)
     assert 2 <= len(course.by_pid) <= WORKERS
     names = [course.names(pid) for pid in course.by_pid]
     assert len({name for (name,) in names}) == len(names)
     assert all(re.fullmatch(r"ForkPoolWorker-\d+", str(name)) for (name,) in names)
-    begun: dict[bytes, int | None] = {}
-    for record in course.records:
-        word, _, task = blob_of(record).partition(b" ")
-        assert begun.setdefault(task, record.pid) == record.pid, word
 
 
 def test_a_killed_pool_process_leaves_what_it_had_emitted_and_the_next_one_goes_on(
@@ -113,11 +111,11 @@ def test_a_killed_pool_process_leaves_what_it_had_emitted_and_the_next_one_goes_
                 sender.kill()
         assert sender.returncode == 0
         assert int(send(page, broker, SEND, 0, 100)) == 5050, "the pool is whole again"
-    counts = Counter(course.blobs)
+    counts = Counter(blob_of(record) for record in course.records if record.kind == "event")
     dug = {number for number in range(count) if counts[b"dig %d" % number]}
     lost = int(said)
     assert lost <= 1
     assert len(dug) >= count - lost, "what was done is in the trace"
-    assert all(counts[b"%s %d 1" % (what, n)] == 1 for what in (b"begin", b"end") for n in range(100))
+    assert [end is None for _, end in spans_of(course.records)] == [False] * 100
     assert course.by_pid[victim] > 0
     assert len(course.by_pid) >= WORKERS

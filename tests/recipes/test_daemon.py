@@ -34,5 +34,5 @@ def test_a_daemon_and_its_worker_are_in_the_trace(recipe: Callable[[str], Recipe
     assert by_pid.pop(daemon) == [b"%d" % number for number in range(1000)]
     assert sorted(by_pid.values()) == [[b"before"], [b"worker"]]
     assert {record.process for record in records} == {"steward.py"}
-    (summary,) = [line for line in result.stderr.splitlines() if " -> " in line]
-    assert re.fullmatch(r"shmtrace: 1,002 events, .*, 3 writers, 0 missed, 0 lost -> .*", summary)
+    # two processes say it, perhaps at once
+    assert re.search(r"shmtrace: 1,002 events, .*, 3 writers, 0 missed, 0 lost -> ", result.stderr)

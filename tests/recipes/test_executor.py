@@ -8,7 +8,7 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from recipe import cook, running
+from recipe import cook, running, spans_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def test_each_task_has_a_process_of_its_own_in_the_trace(recipe: Callable[[str], Recipe]) -> None:
     course = cook(recipe("executor"))
-    assert Counter(course.blobs) == {b"%s %d" % (what, n): 1 for what in (b"begin", b"end") for n in range(12)}
+    spans = spans_of(course.records)
+    assert Counter(begin.fields["number"] for begin, _ in spans) == dict.fromkeys(range(12), 1)
+    assert all(end for _, end in spans)
     assert list(course.by_pid.values()) == [2] * 12
     names = [course.names(pid) for pid in course.by_pid]
     assert len({name for (name,) in names}) == 12
@@ -36,11 +38,9 @@ def test_what_a_killed_worker_had_emitted_is_in_the_trace(recipe: Callable[[str]
     rest = course.stdout.splitlines()
     assert rest[-1] == "a worker was killed"
     done = len(answers) + len(rest) - 1
-    counts = Counter(course.blobs)
-    assert set(counts.values()) == {1}, "nothing twice"
-    assert all(counts[b"end %d" % number] for number in range(done)), "what was answered is in the trace"
-    begun = {blob.partition(b" ")[2] for blob in counts if blob.startswith(b"begin")}
-    ended = {blob.partition(b" ")[2] for blob in counts if blob.startswith(b"end")}
-    assert ended <= begun
-    assert len(begun - ended) <= 3, "what the workers were doing"
+    spans = spans_of(course.records)
+    assert set(Counter(begin.fields["number"] for begin, _ in spans).values()) == {1}, "nothing twice"
+    ended = {begin.fields["number"] for begin, end in spans if end}
+    assert ended >= set(range(done)), "what was answered is in the trace"
+    assert len(spans) - len(ended) <= 3, "what the workers were doing"
     assert course.by_pid[victim] > 0

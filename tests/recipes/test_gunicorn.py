@@ -20,7 +20,7 @@ import pytest
 
 import commands
 from elsewhere import NOBODY, needs_root
-from recipe import Recipe, running
+from recipe import Recipe, running, spans_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,8 +99,10 @@ def serving(page: Recipe, number: int, *, command: list[str] | None = None) -> I
 
 def assert_every_request_is_there(course: Course, clients: Clients) -> None:
     """Each that was answered is in the trace once, under the pid of the worker that answered it."""
-    assert Counter(course.blobs) == {b"/%d" % number: 1 for number in range(clients.asked)}
-    assert course.by_pid == Counter(clients.answers.values())
+    spans = spans_of(course.records)
+    assert Counter(begin.fields["path"] for begin, _ in spans) == {f"/{number}": 1 for number in range(clients.asked)}
+    assert all(end for _, end in spans)
+    assert Counter(begin.pid for begin, _ in spans) == Counter(clients.answers.values())
     assert {name for pid in course.by_pid for name in course.names(pid)} == {"gunicorn"}
 
 
@@ -135,11 +137,13 @@ def test_what_a_worker_that_is_killed_under_load_had_emitted_is_in_the_trace(
                 killed.append(next(iter(clients.workers - set(killed))))
                 os.kill(killed[-1], signal.SIGKILL)
                 load.result()
-    counts = Counter(course.blobs)
+    spans = spans_of(course.records)
+    counts = Counter(begin.fields["path"] for begin, _ in spans)
     assert set(counts.values()) == {1}, "nothing twice"
-    assert all(counts[b"/%d" % asked] for asked in clients.answers), "what was answered is in the trace"
+    assert all(counts[f"/{asked}"] for asked in clients.answers), "what was answered is in the trace"
+    assert {begin.pid for begin, end in spans if end is None} <= set(killed)
     answered = Counter(clients.answers.values())
-    for pid, count in course.by_pid.items():
+    for pid, count in Counter(begin.pid or 0 for begin, _ in spans).items():
         assert count - answered[pid] in ({0, 1} if pid in killed else {0}), "begun, and killed before the answer"
     assert set(killed) <= set(course.by_pid)
 

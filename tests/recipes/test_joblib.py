@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import commands
-from recipe import cook, running
+from recipe import cook, running, spans_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,9 @@ def test_every_worker_is_in_the_trace(recipe: Callable[[str], Recipe], needs: Ca
     needs("joblib")
     course = cook(recipe("joblib"))
     assert course.stdout == "200\n"
-    assert Counter(course.blobs) == {b"%s %d" % (what, n): 1 for what in (b"begin", b"end") for n in range(200)}
+    spans = spans_of(course.records)
+    assert Counter(begin.fields["number"] for begin, _ in spans) == dict.fromkeys(range(200), 1)
+    assert all(end for _, end in spans)
     assert 1 <= len(course.by_pid) <= 3
     for pid in course.by_pid:
         (name,) = course.names(pid)
@@ -43,9 +45,7 @@ def test_what_a_killed_worker_had_emitted_is_in_the_trace(
         os.kill(victim, signal.SIGKILL)
         course.finish(status=1)
     assert "TerminatedWorkerError" in course.stderr
-    counts = Counter(course.blobs)
-    assert set(counts.values()) == {1}
-    begun, ended = ({int(b.split()[1]) for b in counts if b.startswith(what)} for what in (b"begin", b"end"))
-    assert ended <= begun
-    assert len(begun - ended) <= 3
+    spans = spans_of(course.records)
+    assert set(Counter(begin.fields["number"] for begin, _ in spans).values()) == {1}, "nothing twice"
+    assert sum(end is None for _, end in spans) <= 3, "what the workers were doing"
     assert course.by_pid[victim] > 0
