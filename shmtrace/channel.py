@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import mmap
 import os
 import sys
 
@@ -57,6 +58,7 @@ PAGE_SIZE, PAGES, PAGES_A_CPU = 65_536, 512, 4  # measured: docs/design.md
 LANES_PER_CPU = 8
 WRITERS = 4096
 MADV_WIPEONFORK = 18
+DESCRIPTOR_BYTES = 1536  # of a thread in glibc (struct pthread), as far as we look; it is longer
 EVENT_DOC = """event($self, blob, /)
 --
 
@@ -85,19 +87,25 @@ def _context(**values: int) -> bytes:
     return context
 
 
+def _wiped_memory(size: int) -> int:
+    """Address of memory that holds zeros, and zeros again in a forked child, whoever forked it."""
+    address = map_memory(size)
+    libc.madvise(address, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, MADV_WIPEONFORK)
+    return address
+
+
 class _Threads:
     """What the threads of this process keep: one pthread key and one piece of memory for all its channels."""
 
     def __init__(self) -> None:
-        size = layout.BLOCKS * layout.BLOCK_BYTES
-        self.blocks = map_memory(size)
-        libc.madvise(self.blocks, size, MADV_WIPEONFORK)
+        self.blocks = _wiped_memory(layout.BLOCKS * layout.BLOCK_BYTES)
         key = ctypes.c_uint()
         ended = ctypes.c_void_p(functions("producer")["thread_ended"])
         if libc.pthread_key_create(ctypes.byref(key), ended) != 0:
             raise ChannelError("no channel can be attached: the process has no thread key left")
         self.key = key.value
-        self._slots = iter(range(layout.SLOT_BYTES, layout.BLOCK_BYTES, layout.SLOT_BYTES))
+        self.block_at = _find_value(key)
+        self._slots = iter(range(layout.BLOCK_HEAD_BYTES, layout.BLOCK_BYTES, layout.SLOT_BYTES))
 
     def take_slot(self) -> int:
         """Where a channel's slot lies in each thread's block.  Not given back: a late call may still look there."""
@@ -105,6 +113,24 @@ class _Threads:
         if slot is None:
             raise ChannelError("this process has attached as many channels as one can in its life: start another one")
         return slot
+
+
+def _find_value(key: ctypes.c_uint) -> int:
+    """Where libc keeps this thread's value of a key: offset from the thread pointer, 0 if that cannot be known.
+
+    glibc keeps the values of the first 32 keys in the thread's descriptor, at the same place in each thread.  To load it
+    from there costs a tenth of a call of pthread_getspecific.  It is found by giving the key two values.
+    """
+    if os.uname().machine != "x86_64" or not hasattr(libc, "gnu_get_libc_version"):
+        return 0  # elsewhere the thread pointer is not the descriptor's address
+    libc.pthread_self.restype = ctypes.c_size_t
+    mine, found = libc.pthread_self(), set(range(0, DESCRIPTOR_BYTES, 8))
+    for value in (mine, id(found)):  # both are addresses, so that nobody is surprised
+        libc.pthread_setspecific(key, ctypes.c_void_p(value))
+        words = (ctypes.c_size_t * (DESCRIPTOR_BYTES // 8)).from_address(mine)
+        found &= {8 * number for number, word in enumerate(words) if word == value}
+    libc.pthread_setspecific(key, None)
+    return found.pop() if len(found) == 1 else 0
 
 
 _threads: list[_Threads] = []  # one, once there is a channel
@@ -128,6 +154,8 @@ class _Attachment:
             **context,
             blocks=_threads[0].blocks,
             key=_threads[0].key,
+            block_at=_threads[0].block_at,
+            mapped=_wiped_memory(mapped.geometry.pages),
             slot=_threads[0].take_slot(),
             cpu_word=cpu_word,
             cpu_kind=cpu_kind,

@@ -87,7 +87,10 @@ def code_of(kind: str) -> int:
     """The code of a type in a FIELD."""
     enum = wire.parse_enum(kind)
     base = enum[0] if enum else kind
-    simple = {"f32": CODE_F32, "f64": CODE_F64, "bool": CODE_BOOL, "str": CODE_STR, "bytes": CODE_BYTES}
+    simple = {
+        "f32": CODE_F32 | 4 << WIDTH_SHIFT, "f64": CODE_F64 | 8 << WIDTH_SHIFT, "bool": CODE_BOOL | 1 << WIDTH_SHIFT,
+        "str": CODE_STR, "bytes": CODE_BYTES,
+    }  # fmt: skip
     if base in simple:
         return simple[base]
     if base in _FORMATS:

@@ -65,7 +65,8 @@ U128 = int
 Name48 = int
 Totals2 = int
 Path1024 = int
-WIDTHS = {"U16": 2, "U32": 4, "U64": 8, "U128": 16, "Name48": 48, "Totals2": 128, "Path1024": 1024}  # bytes
+Here32 = int
+WIDTHS = {"U16": 2, "U32": 4, "U64": 8, "U128": 16, "Name48": 48, "Totals2": 128, "Path1024": 1024, "Here32": 32}  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
 VERSION = 2  # of everything in this file and of the record header
@@ -264,16 +265,19 @@ class CONTEXT:
     block_ns: U64 = 216  # mode block: so long does an event wait for a page
     slice_ns: U64 = 224  # and so long at most without looking whether there is any sense in it
     rescue: U64 = 232  # PyObject *: called with a cpu none of whose lanes was free, in the mode overwrite
+    block_at: U64 = 240  # offset from the thread pointer of the word where libc keeps the key's value; 0: not known
+    mapped: U64 = 248  # address of a byte for each page, private, zero after a fork: 1: the kernel has mapped it here
 
 
 class BLOCK:
     """A thread's own: in private memory that the kernel wipes on fork, so that the child is another writer.
 
-    Behind this head, which is as long as a SLOT, come the SLOTs of the channels that the process has attached.
+    Behind this head come the SLOTs of the channels that the process has attached.
     """
 
     tid: U64 = 0  # the thread whose it is; 0: free
     end: U64 = 8  # of the slots that were ever used
+    here: Here32 = 16
 
 
 class SLOT:
@@ -399,8 +403,19 @@ class THREADS:
 
     context_at: U64 = 0  # in a thread's state: offset of its current context
     entered_at: U64 = 8  # in a context: offset of a word that is not 0 while code runs in it
-    spans: U64 = 16  # numbers given out, by atomic addition
-    tasks: U64 = 24
+    version_at: U64 = 16  # in a thread's state: offset of a number that changes with its current context
+    changes: U64 = 24  # of a PLACE's ContextVar by Python code
+    spans: U64 = 64  # numbers given out, by atomic addition
+    tasks: U64 = 72
+
+
+class HERE:
+    """The PLACE that a thread found last, in its block: true as long as nothing of this has changed."""
+
+    place: U64 = 0  # address of the PLACE; 0: there was none
+    state: U64 = 8  # address of the thread's state
+    version: U64 = 16
+    changes: U64 = 24
 
 
 class PLACE:
@@ -439,9 +454,10 @@ class COPY:
 
 
 SLOT_BYTES = 16
-BLOCK_BYTES = 65_536  # 4,095 channels in the life of a process; what is not touched is not there
+BLOCK_HEAD_BYTES = 64
+BLOCK_BYTES = 65_536  # 4,092 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
-CONTEXT_BYTES = 240
+CONTEXT_BYTES = 256
 COLLECTOR_BYTES = 272
 SEND_BYTES = 72
 RING_BYTES = 24
@@ -450,7 +466,8 @@ COPY_BYTES = 40
 RESERVATION_BYTES = 32
 EVENT_BYTES = 96
 FIELD_BYTES = 8
-THREADS_BYTES = 32
+THREADS_BYTES = 128
+HERE_BYTES = 32
 PLACE_BYTES = 48
 BEGIN_BYTES = 16  # of the fields that every begin has (wire.KINDS)
 PLACE_SPANS = 30  # that a new one has room for
@@ -593,10 +610,10 @@ def possible_cpus() -> int:
 def _check() -> None:
     for table, size in (
         (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
-        (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (BLOCK, SLOT_BYTES), (SLOT, SLOT_BYTES),
+        (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES), (BLOCK, BLOCK_HEAD_BYTES), (SLOT, SLOT_BYTES),
         (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
         (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
-        (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (PLACE, PLACE_BYTES),
+        (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (HERE, HERE_BYTES), (PLACE, PLACE_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

@@ -35,33 +35,41 @@ def _words(address: int, size: int) -> list[int]:
     return list((ctypes.c_uint64 * (size // 8)).from_address(address))
 
 
-def _find_context() -> tuple[int, int]:
-    """Offset of the current Context in a thread's state, and in a Context of what says that code runs in it."""
+def _find_context() -> tuple[int, int, int]:
+    """What THREADS says of a thread's state and a Context; zeros if it cannot be told without doubt."""
     one, other = contextvars.copy_context(), contextvars.copy_context()
+    before = _words(_thread_state(), STATE_BYTES)
     seen = [context.run(lambda: _words(_thread_state(), STATE_BYTES)) for context in (one, other)]
-    places = [
-        at for at, (first, second) in enumerate(zip(*seen, strict=True)) if first == id(one) and second == id(other)
-    ]
-    if len(places) != 1:
-        return 0, 0
+    after = _words(_thread_state(), STATE_BYTES)
+    number = range(len(before))
+    current = [at for at in number if (seen[0][at], seen[1][at]) == (id(one), id(other))]
+    # it counts each time that code begins or ends to run in a Context
+    versions = [at for at in number if [seen[0][at], seen[1][at], after[at]] == [before[at] + n for n in (1, 3, 4)]]
 
     def flags() -> list[int]:
         return list((ctypes.c_uint32 * (CONTEXT_BYTES // 4)).from_address(id(one)))
 
     inside, outside = one.run(flags), flags()
     head = object.__basicsize__ // 4
-    entered = [
-        at for at, (yes, no) in enumerate(zip(inside, outside, strict=True)) if at >= head and (yes, no) == (1, 0)
-    ]
-    return (8 * places[0], 4 * entered[0]) if len(entered) == 1 else (0, 0)
+    entered = [at for at in range(head, CONTEXT_BYTES // 4) if (inside[at], outside[at]) == (1, 0)]
+    if len(current) != 1 or len(versions) != 1 or len(entered) != 1:
+        return 0, 0, 0
+    return 8 * current[0], 4 * entered[0], 8 * versions[0]
 
 
 def _start() -> None:
     offsets = layout.fields_of(THREADS)
-    threads[offsets["context_at"] // 8], threads[offsets["entered_at"] // 8] = _find_context()
+    for field, value in zip(("context_at", "entered_at", "version_at"), _find_context(), strict=True):
+        threads[offsets[field] // 8] = value
 
 
 _start()
+
+
+def _set(place: bytes) -> None:
+    """Set it for this task; what threads remember is looked up anew."""
+    variable.set(place)
+    threads[layout.fields_of(THREADS)["changes"] // 8] += 1
 
 
 def word() -> bytes:
@@ -92,7 +100,7 @@ def set_context(context: int, values: dict[str, object]) -> None:
     place = bytearray(old if old is not None else layout.PLACE_BYTES + 8 * layout.PLACE_SPANS)
     place[PLACE.context : PLACE.context + 4] = context.to_bytes(4, "little")
     place[PLACE.period : PLACE.period + 8] = bytes(8)
-    variable.set(bytes(place))
+    _set(bytes(place))
     fields.set(values)
 
 
@@ -132,4 +140,4 @@ def _set_spans(place: bytes, spans: list[int]) -> None:
     for span in spans[:-1]:
         changed += span.to_bytes(8, "little")
     changed += bytes(8 * max(layout.PLACE_SPANS - len(spans) + 1, 0))
-    variable.set(bytes(changed))
+    _set(bytes(changed))

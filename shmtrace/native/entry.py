@@ -17,9 +17,11 @@ from . import intrinsics as do
 from .intrinsics import frozen, likely, load32, load64, read64, store64, store64_release
 from .lanes import (
     BLOCK,
+    BLOCK_HEAD_BYTES,
     CONTEXT,
     CONTROL,
     FULL,
+    HERE,
     LANE,
     LANE_BYTES,
     MODE_OVERWRITE,
@@ -76,6 +78,7 @@ py_true = do.address_of("_Py_TrueStruct")
 py_false = do.address_of("_Py_FalseStruct")
 value_error = do.address_of("PyExc_ValueError")
 Py_IncRef = do.external("Py_IncRef", 1)
+PyBool_FromLong = do.external("PyBool_FromLong", 1)
 Py_DecRef = do.external("Py_DecRef", 1)
 PyObject_GetBuffer = do.external("PyObject_GetBuffer", 3, result_bits=32)
 PyBuffer_Release = do.external("PyBuffer_Release", 1)
@@ -91,10 +94,9 @@ too_long = do.text("a blob of %zd bytes: this channel takes at most %zd (the pag
 @inlined
 def boolean(value: bool) -> int:
     """A new reference to True or False."""
-    result = py_true() if value else py_false()
-    if not IMMORTAL:
-        Py_IncRef(result)
-    return result
+    if IMMORTAL:
+        return py_true() if value else py_false()
+    return PyBool_FromLong(value)
 
 
 @apart
@@ -341,7 +343,7 @@ def settle_reservation(context: int, lane: int, position: int, cpu: int, size: i
 
 def thread_ended(block: int) -> int:
     """Destructor of the pthread key: the thread whose block this is has ended; its writer numbers may be freed."""
-    for at in range(SLOT_BYTES, load64(block + BLOCK.end), SLOT_BYTES):
+    for at in range(BLOCK_HEAD_BYTES, load64(block + BLOCK.end), SLOT_BYTES):
         entry = load64(block + at + SLOT.entry)
         store64(block + at + SLOT.owner, 0)
         store64(block + at + SLOT.entry, 0)
@@ -349,6 +351,7 @@ def thread_ended(block: int) -> int:
             # release: what this thread committed last is there before it is gone; matched by the acquire of W1
             store64_release(entry + WRITER.identity, load64(entry + WRITER.identity) | IDENTITY_ENDED)
     store64(block + BLOCK.end, 0)
+    store64(block + BLOCK.here + HERE.state, 0)
     store64_release(block + BLOCK.tid, 0)  # matched by the acquire of the CAS in `block_of`
     return 0
 

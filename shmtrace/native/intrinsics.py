@@ -334,6 +334,16 @@ def put64(typingctx: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic
+def get64(typingctx: Any, address: Any) -> Any:
+    """A plain load from any address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, args[0], _I64), align=1)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def as_single(typingctx: Any, bits: Any) -> Any:
     """The 32 bits of the float that is nearest to the double of these 64 bits."""
 

@@ -69,8 +69,8 @@ CONTEXT, CONTROL, CPU, LANE = (
     frozen(layout.CONTEXT), frozen(layout.CONTROL), frozen(layout.CPU), frozen(layout.LANE),
 )  # fmt: skip
 PAGE, WRITER = frozen(layout.PAGE), frozen(layout.WRITER)
-BLOCK, SLOT = frozen(layout.BLOCK), frozen(layout.SLOT)
-BLOCKS, BLOCK_BYTES = layout.BLOCKS, layout.BLOCK_BYTES
+BLOCK, SLOT, HERE = frozen(layout.BLOCK), frozen(layout.SLOT), frozen(layout.HERE)
+BLOCKS, BLOCK_BYTES, BLOCK_HEAD_BYTES = layout.BLOCKS, layout.BLOCK_BYTES, layout.BLOCK_HEAD_BYTES
 RECORD = frozen(wire.RECORD)
 RECORD_BYTES, RECORD_ALIGNMENT = wire.RECORD_BYTES, wire.RECORD_ALIGNMENT
 TOTALS, TOTALS_BYTES = frozen(layout.TOTALS), layout.TOTALS_BYTES
@@ -111,6 +111,7 @@ pthread_setspecific = do.external("pthread_setspecific", 2, result_bits=32)
 c_open = do.external("open", 2, result_bits=32)
 c_read = do.external("read", 3)
 c_close = do.external("close", 1, result_bits=32)
+madvise = do.external("madvise", 3, result_bits=32)
 getpid = do.external("getpid", 0, result_bits=32)
 gettid = do.external("gettid", 0, result_bits=32)
 timespec = do.scratch(16)
@@ -121,6 +122,7 @@ thread_stat = do.text("/proc/thread-self/stat")
 thread_comm = do.text("/proc/thread-self/comm")
 FILE_BYTES = 1024
 O_CLOEXEC = 0o2000000
+MADV_POPULATE_WRITE = 23
 MONOTONIC = 1
 RESCUE_EVERY_NS = 1_000_000_000
 
@@ -273,9 +275,16 @@ def register(context: int) -> int:
 
 
 @inlined
+def block_here(context: int) -> int:
+    """This thread's block; 0: it has none."""
+    at = read64(context + CONTEXT.block_at)
+    return load64(do.thread_pointer() + at) if likely(at != 0) else pthread_getspecific(read64(context + CONTEXT.key))
+
+
+@inlined
 def registered(context: int) -> int:
     """What this thread stores into a lane's owner, 0 if it has not registered (or is a fork of one that has)."""
-    block = pthread_getspecific(read64(context + CONTEXT.key))
+    block = block_here(context)
     return load64(block + read64(context + CONTEXT.slot) + SLOT.owner) if likely(block != 0) else 0
 
 
@@ -320,6 +329,19 @@ def take_page(context: int, lane: int, sequence: int) -> int:
             return page
         page += 1
     return -1
+
+
+@apart
+def map_page(context: int, page: int) -> None:
+    """Let the kernel map a page for writing as a whole, the first time that this process writes into it.
+
+    Otherwise each 4 KiB of it would be a fault of its own.  Where the kernel cannot (before 5.14) nothing changes.
+    """
+    mapped = read64(context + CONTEXT.mapped) + page
+    if do.load8(mapped) == 0:
+        do.store8(mapped, 1)
+        size = read64(context + CONTEXT.page_size)
+        madvise(read64(context + CONTEXT.pages) + page * size, size, MADV_POPULATE_WRITE)
 
 
 @inlined
@@ -374,6 +396,7 @@ def turn_page(context: int, lane: int, position: int) -> None:
     step(STEP.P9)
     # release: matched by the acquire of the snapshot
     store64_release(lane + LANE.position, (((sequence + 1) & SEQUENCE_MASK) << SEQUENCE_SHIFT) | (page << PAGE_SHIFT))
+    map_page(context, page)
     fence()  # pairs with the snapshot's, between its copy and its second look at the position
 
 
@@ -393,6 +416,7 @@ def switch_page(context: int, lane: int, position: int) -> bool:
     page = take_page(context, lane, sequence)
     if page < 0:
         return False
+    map_page(context, page)
     old = (position >> PAGE_SHIFT) & PAGE_MASK
     if old == NO_PAGE:
         step(STEP.P8)

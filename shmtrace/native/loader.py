@@ -12,12 +12,12 @@ import mmap
 import struct
 
 SYMBOLS = frozenset((
-    "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get", "PyContextVar_Set",
+    "PyBool_FromLong", "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get", "PyContextVar_Set",
     "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
     "PyExc_ValueError", "PyFloat_AsDouble", "PyFloat_Type", "PyLong_AsLongLong", "PyLong_FromLong", "PyLong_Type",
     "PyObject_CallOneArg", "PyObject_GetBuffer", "PyObject_Vectorcall", "PyThreadState_Get", "PyUnicode_AsUTF8AndSize",
     "Py_DecRef", "Py_IncRef", "_Py_FalseStruct", "_Py_NoneStruct", "_Py_TrueStruct", "__errno_location",
-    "clock_gettime", "close", "getpid", "gettid", "kill", "memcpy", "memset", "open", "pthread_getspecific",
+    "clock_gettime", "close", "getpid", "gettid", "kill", "madvise", "memcpy", "memset", "open", "pthread_getspecific",
     "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait", "sem_getvalue", "sem_post", "sem_trywait", "strlen",
     "writev",
 ))  # fmt: skip

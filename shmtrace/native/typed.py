@@ -31,8 +31,30 @@ from .entry import (
     me_of,
     try_harder,
 )
-from .intrinsics import frozen, likely, load32, load64, store32, store64
-from .lanes import CONTEXT, CONTROL, CPU, LINE_BYTES, RECORDED, apart, copy_short, current_cpu, inlined, record
+from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
+from .lanes import (
+    BLOCK,
+    CONTEXT,
+    CONTROL,
+    CPU,
+    FULL,
+    HERE,
+    LINE_BYTES,
+    RECORD_BYTES,
+    RECORDED,
+    address_of_position,
+    apart,
+    block_here,
+    commit,
+    copy_short,
+    current_cpu,
+    give_back,
+    inlined,
+    padded,
+    put_header,
+    record,
+    take,
+)
 
 EVENT, PLACE, THREADS = frozen(layout.EVENT), frozen(layout.PLACE), frozen(layout.THREADS)
 EVENT_BYTES, FIELD_BYTES, FIELDS_MAX = layout.EVENT_BYTES, layout.FIELD_BYTES, layout.FIELDS_MAX
@@ -41,8 +63,8 @@ CODE_SIGNED, CODE_F32, CODE_F64 = encoding.CODE_SIGNED, encoding.CODE_F32, encod
 CODE_BOOL, CODE_STR, CODE_BYTES = encoding.CODE_BOOL, encoding.CODE_STR, encoding.CODE_BYTES
 WIDTH_SHIFT, LONGEST = encoding.WIDTH_SHIFT, encoding.LONGEST
 U32_MASK = 0xFFFF_FFFF
-BODY_BYTES = 512  # longer ones are encoded by Python
-SLACK_BYTES = 16  # numbers are stored as 8 bytes
+VALUE_BYTES = 16  # of a converted value: the number or an address, and a length
+BODY_BYTES = 256  # for the name of an exception
 PLACE_WORD_BYTES, BEGIN_BYTES = 4 * len(wire.KINDS["event"]), 4 * len(wire.KINDS["begin"])
 NAME_BYTES = 200  # of an exception's type
 COMPACT_INTEGERS = sys.version_info >= (3, 12)
@@ -51,6 +73,7 @@ INTEGER_DIGIT = INTEGER_HEAD + 8
 FLOAT_VALUE = object.__basicsize__
 TYPE_NAME = object.__basicsize__ + 8  # tp_name, behind a PyVarObject
 NO_VALUE = -1 << 63
+EACH_BYTE = 0x0101_0101_0101_0101
 KIND_MASK = (1 << WIDTH_SHIFT) - 1
 
 integer_type = do.address_of("PyLong_Type")
@@ -69,24 +92,63 @@ PyThreadState_Get = do.external("PyThreadState_Get", 0)
 PyBytes_FromStringAndSize = do.external("PyBytes_FromStringAndSize", 2)
 PyObject_Vectorcall = do.external("PyObject_Vectorcall", 4)
 strlen = do.external("strlen", 1)
-body_buffer = do.room(BODY_BYTES + SLACK_BYTES)
-values_buffer = do.room(8 * FIELDS_MAX)
+body_buffer = do.room(BODY_BYTES)
+arguments_buffer = do.room(8 * FIELDS_MAX)
+values_buffer = do.room(VALUE_BYTES * FIELDS_MAX)
 pointer_out = do.scratch(8)
-size_out = do.scratch(8)
 
 
 # -- the place
 
 
-@inlined
-def place_object(cell: int) -> int:
-    """The PLACE of this task, a `bytes`; 0 if it has none.  The task's context keeps it while no Python runs."""
+@apart
+def look_up_place(cell: int, state: int, here: int) -> int:
+    """Address of this task's PLACE, 0 if it has none, asked of the interpreter; and kept in HERE, if there is one.
+
+    Its context keeps it, so it is there as long as that is the current one and the variable is not set.
+    """
+    threads = read64(cell + EVENT.threads)
     out = pointer_out()
-    PyContextVar_Get(load64(cell + EVENT.variable), 0, out)
+    PyContextVar_Get(read64(cell + EVENT.variable), 0, out)
     found = load64(out)
     if found != 0:
         Py_DecRef(found)
+        found += BYTES_DATA
+    if here != 0:
+        remember(threads, here, state, found)
     return found
+
+
+@inlined
+def remember(threads: int, here: int, state: int, place: int) -> None:
+    """This is the PLACE, until something changes."""
+    store64(here + HERE.place, place)
+    store64(here + HERE.state, state)
+    store64(here + HERE.version, load64(state + read64(threads + THREADS.version_at)))
+    store64(here + HERE.changes, load64(threads + THREADS.changes))
+
+
+@inlined
+def here_of(cell: int) -> int:
+    """Address of this thread's HERE; 0: it has no block yet, or a change of context could not be noticed."""
+    threads = read64(cell + EVENT.threads)
+    block = block_here(load64(cell + EVENT.context))
+    return block + BLOCK.here if block != 0 and read64(threads + THREADS.version_at) != 0 else 0
+
+
+@inlined
+def find_place(cell: int, state: int) -> int:
+    """Address of this task's PLACE, 0 if it has none."""
+    threads = read64(cell + EVENT.threads)
+    here = here_of(cell)
+    if likely(
+        here != 0
+        and load64(here + HERE.state) == state
+        and load64(here + HERE.version) == load64(state + read64(threads + THREADS.version_at))
+        and load64(here + HERE.changes) == load64(threads + THREADS.changes)
+    ):
+        return load64(here + HERE.place)
+    return look_up_place(cell, state, here)
 
 
 @inlined
@@ -95,30 +157,16 @@ def place_word(place: int) -> int:
     return (load64(place + PLACE.current) & U32_MASK) | (load32(place + PLACE.context) << 32)
 
 
-@inlined
-def word_here(cell: int) -> int:
-    """The same of this task."""
-    found = place_object(cell)
-    return place_word(found + BYTES_DATA) if found != 0 else 0
-
-
-@inlined
-def current_context(threads: int) -> int:
-    """Address of the Context that this thread is in; 0: it has none yet, or it cannot be known."""
-    at = load64(threads + THREADS.context_at)
-    return load64(PyThreadState_Get() + at) if at != 0 else 0
-
-
 @apart
-def renew_place(cell: int, old: int, context: int) -> int:
+def renew_place(cell: int, before: int, context: int, state: int) -> int:
     """A new PLACE for this task, set; its address, 0 if there is no memory.
 
     A task that has none of its own begins where the one that it was made by was; one that may have been copied to
     another task meanwhile goes on in a copy, so that the other one keeps what was true when it was made.
     """
-    threads = load64(cell + EVENT.threads)
-    before = old + BYTES_DATA if old != 0 else 0
-    is_mine = before != 0 and (load64(before + PLACE.whose) == context or load64(threads + THREADS.context_at) == 0)
+    threads = read64(cell + EVENT.threads)
+    context_at = read64(threads + THREADS.context_at)
+    is_mine = before != 0 and (load64(before + PLACE.whose) == context or context_at == 0)
     spans = PLACE_SPANS
     depth = load64(before + PLACE.depth) if is_mine else 0
     if depth >= spans:
@@ -137,28 +185,33 @@ def renew_place(cell: int, old: int, context: int) -> int:
             store64(place + PLACE.current, load64(before + PLACE.current))
             store32(place + PLACE.context, load32(before + PLACE.context))
             store64(place + PLACE.period, load64(before + PLACE.period))
-    token = PyContextVar_Set(load64(cell + EVENT.variable), new)
+    token = PyContextVar_Set(read64(cell + EVENT.variable), new)
     Py_DecRef(new)  # the context has it
     if token == 0:
         PyErr_Clear()
         return 0
     Py_DecRef(token)
-    store64(place + PLACE.whose, current_context(threads))  # which may have been made just now
+    store64(place + PLACE.whose, load64(state + context_at) if context_at != 0 else 0)  # it may have been made just now
+    here = here_of(cell)
+    if here != 0:
+        remember(threads, here, state, place)
     return place
 
 
 @inlined
 def own_place(cell: int, spans: int) -> int:
     """The PLACE of this task, which may be changed, with room for so many more spans; 0: there is no memory."""
-    threads = load64(cell + EVENT.threads)
-    found = place_object(cell)
-    context = current_context(threads)
-    if likely(found != 0 and context != 0 and load64(found + BYTES_DATA + PLACE.whose) == context):
-        room = (load64(found + BYTES_SIZE) - PLACE_BYTES) >> 3
-        is_entered = load32(context + load64(threads + THREADS.entered_at)) != 0
-        if likely(not is_entered and load64(found + BYTES_DATA + PLACE.depth) + spans <= room):
-            return found + BYTES_DATA
-    return renew_place(cell, found, context)
+    threads = read64(cell + EVENT.threads)
+    state = PyThreadState_Get()
+    place = find_place(cell, state)
+    context_at = read64(threads + THREADS.context_at)
+    context = load64(state + context_at) if context_at != 0 else 0
+    if likely(place != 0 and context != 0 and load64(place + PLACE.whose) == context):
+        room = (load64(place - BYTES_DATA + BYTES_SIZE) - PLACE_BYTES) >> 3
+        is_entered = load32(context + read64(threads + THREADS.entered_at)) != 0
+        if likely(not is_entered and load64(place + PLACE.depth) + spans <= room):
+            return place
+    return renew_place(cell, place, context, state)
 
 
 @apart
@@ -174,7 +227,7 @@ def push(cell: int, place: int, identifier: int) -> int:
     """A span begins here: its number."""
     span = load32(place + PLACE.next)
     if not likely(span != load32(place + PLACE.end)):
-        span = more_numbers(load64(cell + EVENT.threads), place)
+        span = more_numbers(read64(cell + EVENT.threads), place)
     store32(place + PLACE.next, span + 1)
     depth = load64(place + PLACE.depth)
     store64(place + PLACE_BYTES + 8 * depth, load64(place + PLACE.current))
@@ -266,84 +319,128 @@ def double(value: int) -> int:
 
 
 @inlined
-def put_bytes(at: int, end: int, source: int, size: int, more: int) -> int:
-    """Copy if there is room for it and so much more; the address behind it, or 0."""
-    if not likely(at + size + more <= end):
-        return 0
-    copy_short(at, source, size)
-    return at + size
+def has_nul(text: int, size: int) -> bool:
+    """Whether a NUL is among the bytes of a text, which has one behind them and lies in a block of 16 bytes or more."""
+    if size > 16:
+        return strlen(text) != size
+    first = do.get64(text)
+    last = first
+    if size >= 8:
+        last = do.get64(text + size - 8)
+    else:
+        first |= -1 << (8 * size)
+        last = first
+    found = ((first - EACH_BYTE) & ~first) | ((last - EACH_BYTE) & ~last)
+    return found & (EACH_BYTE << 7) != 0
 
 
 @inlined
-def put_value(at: int, end: int, code: int, value: int) -> int:
-    """One value at `at`; the address behind it, 0 if Python must do it."""
+def convert(code: int, value: int, out: int) -> int:
+    """One value, as a number (or address) and a length at `out`: its bytes in a record, or -1 if Python must do it."""
     kind, width = code & KIND_MASK, code >> WIDTH_SHIFT
     if kind <= CODE_SIGNED:
         number = integer(value)
         rest = number >> min(8 * width - kind, 63)  # of an int64, of which an unsigned one of 64 bits may use 63
         if not likely(rest == 0 or (kind == CODE_SIGNED and rest == -1 and number != NO_VALUE)):
-            return 0
-        do.put64(at, number)
-        return at + width
+            return -1
+        store64(out, number)
+        return width
     if CODE_F32 <= kind <= CODE_F64:
         bits = double(value)
         if not likely(bits != NO_VALUE):
-            return 0
+            return -1
         if kind == CODE_F64:
-            do.put64(at, bits)
-            return at + 8
+            store64(out, bits)
+            return 8
         single = do.as_single(bits)
         if single & 0x7F80_0000 == 0x7F80_0000 and (bits >> 52) & 0x7FF != 0x7FF:
-            return 0  # it does not fit
-        do.put64(at, single)
-        return at + 4
+            return -1  # it does not fit
+        store64(out, single)
+        return 4
     if kind == CODE_STR:
-        out = size_out()
-        text = PyUnicode_AsUTF8AndSize(value, out)
-        if text == 0:
+        length = out + 8
+        text = PyUnicode_AsUTF8AndSize(value, length)
+        if not likely(text != 0):
             PyErr_Clear()
-            return 0
-        size = load64(out)
-        if strlen(text) != size:
-            return 0  # a NUL in it
-        return put_bytes(at, end, text, size + 1, 0)
+            return -1
+        size = load64(length)
+        if not likely(not has_nul(text, size)):
+            return -1
+        store64(out, text)
+        return size + 1
     if kind == CODE_BOOL:
         is_true = value == py_true()
         if not is_true and value != py_false():
-            return 0
-        do.put64(at, is_true)
-        return at + 1
+            return -1
+        store64(out, is_true)
+        return 1
     if kind == CODE_BYTES and load64(value + OBJECT_TYPE) == bytes_type():
         size = load64(value + BYTES_SIZE)
-        if size > LONGEST or at + 2 + size > end:
-            return 0
-        do.put64(at, size)
-        return put_bytes(at + 2, end, value + BYTES_DATA, size, 0)
-    return 0
+        store64(out, value + BYTES_DATA)
+        store64(out + 8, size)
+        return size + 2 if size <= LONGEST else -1
+    return -1
 
 
 @inlined
-def put_values(cell: int, values: int, at: int, end: int) -> int:
-    """All values, one behind the other; the address behind them, 0 if Python must do it."""
+def convert_all(cell: int, values: int, out: int) -> int:
+    """All values; their bytes in a record, or -1 if Python must do it."""
     field = cell + EVENT_BYTES
-    last = field + FIELD_BYTES * load64(cell + EVENT.fields_count)
+    last = field + FIELD_BYTES * read64(cell + EVENT.fields_count)
+    size = 0
     while field != last:
-        if at > end:
-            return 0
-        at = put_value(at, end, load32(field), load64(values))
-        if at == 0:
-            return 0
+        more = convert(load32(field), load64(values), out)
+        if not likely(more >= 0):
+            return -1
+        size += more
         field += FIELD_BYTES
         values += 8
-    return at if at <= end else 0
+        out += VALUE_BYTES
+    return size
+
+
+@inlined
+def put_number(at: int, end: int, value: int, width: int) -> int:
+    """The low bytes of a number.  What is written behind them is written over by what comes next, or is padding."""
+    if likely(at + 8 <= end):
+        do.put64(at, load64(value))
+    else:
+        copy_short(at, value, width)
+    return at + width
+
+
+@inlined
+def put_all(cell: int, at: int, end: int, values: int) -> None:
+    """The values that `convert_all` made, into a record that ends at `end`."""
+    field = cell + EVENT_BYTES
+    last = field + FIELD_BYTES * read64(cell + EVENT.fields_count)
+    while field != last:
+        code = load32(field)
+        kind = code & KIND_MASK
+        if kind < CODE_STR:
+            width = code >> WIDTH_SHIFT
+            at = put_number(at, end, values, width)
+        else:
+            size = load64(values + 8)
+            if kind == CODE_BYTES:
+                do.store8(at, size)
+                do.store8(at + 1, size >> 8)
+                at += 2
+            copy_short(at, load64(values), size)
+            at += size
+            if kind == CODE_STR:
+                do.store8(at, 0)
+                at += 1
+        field += FIELD_BYTES
+        values += VALUE_BYTES
 
 
 @apart
 def arrange(cell: int, args: int, count: int, names: int, values: int) -> bool:
     """Arguments by position and by keyword, in the order of the fields.  False if Python must look at them."""
-    fields = load64(cell + EVENT.fields_count)
+    fields = read64(cell + EVENT.fields_count)
     keywords = load64(names + BYTES_SIZE)  # a tuple is a PyVarObject, too
-    if count + keywords != fields or fields > FIELDS_MAX:
+    if count + keywords != fields:
         return False
     known = cell + EVENT_BYTES + FIELD_BYTES * fields
     for number in range(count):
@@ -382,7 +479,7 @@ def attach_late(cell: int) -> int:
     pending = load64(load64(cell + EVENT.context) + CONTEXT.pending)
     if pending == 0:
         return 0
-    result = PyObject_CallOneArg(pending, load64(cell + EVENT.owner))
+    result = PyObject_CallOneArg(pending, read64(cell + EVENT.owner))
     if result == 0:
         return -1
     Py_DecRef(result)
@@ -393,7 +490,7 @@ def attach_late(cell: int) -> int:
 def call_python(cell: int, args: int, count: int, names: int) -> int:
     """Let Python look at the arguments: it records them, or refuses them."""
     do.cold()
-    return PyObject_Vectorcall(load64(cell + EVENT.refuse), args, count, names)
+    return PyObject_Vectorcall(read64(cell + EVENT.refuse), args, count, names)
 
 
 @inlined
@@ -407,6 +504,13 @@ def write(cell: int, body: int, size: int) -> int:
     if not likely(result == RECORDED):
         return try_harder(context, me, load64(cell + EVENT.id), body, size, result)
     return boolean(True)
+
+
+@inlined
+def end_record(lane: int, position: int, size: int) -> None:
+    """P11, P12."""
+    commit(lane, position + RECORD_BYTES + padded(size))
+    give_back(lane)
 
 
 @inlined
@@ -429,24 +533,41 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
         if late == 0:
             return boolean(False) if load64(cell + EVENT.strict) == 0 else call_python(cell, args, count, names)
     values = args
-    if names != 0:
-        values = values_buffer()
+    fields = read64(cell + EVENT.fields_count)
+    if names != 0 and fields <= FIELDS_MAX:
+        values = arguments_buffer()
         if not arrange(cell, args, count, names, values):
             return call_python(cell, args, count, names)
-    elif not likely(count == load64(cell + EVENT.fields_count)):
+    elif not likely(count == fields and fields <= FIELDS_MAX):
         return call_python(cell, args, count, names)
-    body = body_buffer()
-    end = put_values(cell, values, body + PLACE_WORD_BYTES, body + BODY_BYTES)
-    if not likely(end != 0):
+    converted = values_buffer()
+    size = convert_all(cell, values, converted)
+    context = load64(cell + EVENT.context)
+    size += PLACE_WORD_BYTES
+    if not likely(PLACE_WORD_BYTES <= size <= load64(context + CONTEXT.limit)):
         return call_python(cell, args, count, names)
-    found = place_object(cell)
+    me = me_of(context)
+    if not likely(me != 0):
+        return 0
+    place = find_place(cell, PyThreadState_Get())
     word = 0
-    if found != 0:
-        word = place_word(found + BYTES_DATA)
-        if needs_telling(cell, found + BYTES_DATA):
+    if place != 0:
+        word = place_word(place)
+        if needs_telling(cell, place):
             return call_python(cell, args, count, names)
-    do.put64(body, word)
-    return write(cell, body, end - body)
+    cpu = current_cpu(context)
+    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(lane > FULL):
+        if lane == FULL:  # Python makes one piece of it, which can be tried again
+            return call_python(cell, args, count, names)
+        return try_harder(context, me, 0, 0, 0, lane)
+    target = address_of_position(context, position)
+    put_header(context, lane, target, load64(cell + EVENT.id), cpu, me, size)
+    at = target + RECORD_BYTES
+    do.put64(at, word)
+    put_all(cell, at + PLACE_WORD_BYTES, at + padded(size), converted)
+    end_record(lane, position, size)
+    return boolean(True)
 
 
 def counter_call(self: int, value: int) -> int:
@@ -486,39 +607,113 @@ def count_bad(self: int, _: int) -> int:
 # -- spans
 
 
+@apart
+def begin_again(cell: int, me: int, lane: int, first: int, second: int, converted: int, size: int) -> bool:
+    """There was no room for a begin record: make one piece of it and try harder.  False with an exception set."""
+    do.cold()
+    context = load64(cell + EVENT.context)
+    if lane != FULL:
+        result = try_harder(context, me, 0, 0, 0, lane)
+    else:
+        body = PyBytes_FromStringAndSize(0, size + 8)
+        if body == 0:
+            return False
+        at = body + BYTES_DATA
+        do.put64(at, first)
+        do.put64(at + 8, second)
+        put_all(cell, at + BEGIN_BYTES, at + size, converted)
+        result = try_harder(context, me, load64(cell + EVENT.id), at, size, lane)
+        Py_DecRef(body)
+    if result != 0:
+        Py_DecRef(result)
+    return result != 0
+
+
 @inlined
-def begin_span(cell: int, body: int, size: int, place: int) -> int:
-    """A span begins: `body` has BEGIN_BYTES of room, then the fields.  Its number; 0 with an exception set."""
-    context = load32(place + PLACE.context)
+def begin_span(cell: int, converted: int, size: int, place: int) -> int:
+    """A span begins, with fields that `convert_all` made.  Its number; 0 with an exception set."""
+    context = load64(cell + EVENT.context)
+    me = me_of(context)
+    if not likely(me != 0):
+        return 0
     parent = load64(place + PLACE.current) & U32_MASK
     span = push(cell, place, load64(cell + EVENT.id))
-    do.put64(body, span | (context << 32))
-    do.put64(body + 8, parent | (load32(place + PLACE.task) << 32))
-    result = write(cell, body, size)
-    return span if result != 0 else 0
+    first = span | (load32(place + PLACE.context) << 32)
+    second = parent | (load32(place + PLACE.task) << 32)
+    size += BEGIN_BYTES
+    cpu = current_cpu(context)
+    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(lane > FULL):
+        return span if begin_again(cell, me, lane, first, second, converted, size) else 0
+    target = address_of_position(context, position)
+    put_header(context, lane, target, load64(cell + EVENT.id), cpu, me, size)
+    at = target + RECORD_BYTES
+    do.put64(at, first)
+    do.put64(at + 8, second)
+    put_all(cell, at + BEGIN_BYTES, at + padded(size), converted)
+    end_record(lane, position, size)
+    return span
+
+
+@apart
+def end_failed(cell: int, kind: int, word: int) -> bool:
+    """The record of an end with an exception of type `kind`.  False with another exception set."""
+    do.cold()
+    body = body_buffer()
+    do.put64(body, word)
+    name = load64(kind + TYPE_NAME)
+    length = min(strlen(name), NAME_BYTES)
+    do.copy(body + PLACE_WORD_BYTES, name, length)
+    do.put64(body + PLACE_WORD_BYTES + length, 0)
+    result = write(cell, body, PLACE_WORD_BYTES + length + 1)
+    if result != 0:
+        Py_DecRef(result)
+    return result != 0
+
+
+@apart
+def end_again(cell: int, me: int, lane: int, word: int) -> bool:
+    """There was no room for an end record."""
+    do.cold()
+    body = body_buffer()
+    do.put64(body, word)
+    do.put64(body + PLACE_WORD_BYTES, 0)
+    result = try_harder(
+        load64(cell + EVENT.context), me, load64(cell + EVENT.id), body, PLACE_WORD_BYTES + 1, lane
+    )
+    if result != 0:
+        Py_DecRef(result)
+    return result != 0
 
 
 @inlined
 def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
     """A span ends, with an exception of type `kind` (0: none).  `cell` is that of its begin.  False: an exception."""
     place = own_place(cell, 0)
-    if place == 0:
+    if not likely(place != 0):
         return True
     span = pop(cell, place, wanted, shift)
-    other = load64(cell + EVENT.other)
-    if not likely(span != 0 and load32(load64(load64(other + EVENT.context) + CONTEXT.recording)) != 0):
+    other = read64(cell + EVENT.other)
+    context = load64(other + EVENT.context)
+    if not likely(span != 0 and load32(load64(context + CONTEXT.recording)) != 0):
         return True
-    body = body_buffer()
-    do.put64(body, span | (load32(place + PLACE.context) << 32))
+    word = span | (load32(place + PLACE.context) << 32)
+    if not likely(kind == 0):
+        return end_failed(other, kind, word)
+    me = me_of(context)
+    if not likely(me != 0):
+        return False
+    cpu = current_cpu(context)
     size = PLACE_WORD_BYTES + 1
-    do.put64(body + PLACE_WORD_BYTES, 0)
-    if kind != 0:
-        name = load64(kind + TYPE_NAME)
-        length = min(strlen(name), NAME_BYTES)
-        do.copy(body + PLACE_WORD_BYTES, name, length)
-        do.put64(body + PLACE_WORD_BYTES + length, 0)
-        size += length
-    return write(other, body, size) != 0
+    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(lane > FULL):
+        return end_again(other, me, lane, word)
+    target = address_of_position(context, position)
+    put_header(context, lane, target, load64(other + EVENT.id), cpu, me, size)
+    do.put64(target + RECORD_BYTES, word)
+    do.put64(target + RECORD_BYTES + PLACE_WORD_BYTES, 0)
+    end_record(lane, position, size)
+    return True
 
 
 @inlined
@@ -528,54 +723,58 @@ def new_reference(address: int) -> int:
     return address
 
 
+@apart
+def begin_in_python(cell: int, args: int, count: int, names: int) -> int:
+    """As `begin_with`, where Python has to look at it."""
+    do.cold()
+    result = call_python(cell, args, count, names)
+    if result == 0:
+        return -1
+    Py_DecRef(result)
+    return result == py_true()
+
+
 @inlined
 def begin_with(cell: int, args: int, count: int, names: int) -> int:
-    """`load.begin(3)`; a new reference to True or False, 0 with an exception set."""
+    """A span begins, if recording is on: 1; 0: it is not, or the arguments are wrong; -1: an exception."""
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late <= 0:
+            if late == 0 and load64(cell + EVENT.strict) != 0:
+                return begin_in_python(cell, args, count, names)
+            return late
     values = args
-    if names != 0:
-        values = values_buffer()
-        if not arrange(cell, args, count, names, values):
-            return call_python(cell, args, count, names)
-    elif not likely(count == load64(cell + EVENT.fields_count)):
-        return call_python(cell, args, count, names)
-    body = body_buffer()
-    end = put_values(cell, values, body + BEGIN_BYTES, body + BODY_BYTES)
-    if not likely(end != 0):
-        return call_python(cell, args, count, names)
+    fields = read64(cell + EVENT.fields_count)
+    converted = values_buffer()
+    size = 0
+    if fields + count != 0 or names != 0:
+        if names != 0 and fields <= FIELDS_MAX:
+            values = arguments_buffer()
+            if not arrange(cell, args, count, names, values):
+                return begin_in_python(cell, args, count, names)
+        elif not likely(count == fields and fields <= FIELDS_MAX):
+            return begin_in_python(cell, args, count, names)
+        size = convert_all(cell, values, converted)
+        if not likely(0 <= size <= load64(load64(cell + EVENT.context) + CONTEXT.limit) - BEGIN_BYTES):
+            return begin_in_python(cell, args, count, names)
     place = own_place(cell, 1)
     if not likely(place != 0):
-        return boolean(False)
+        return 0
     if needs_telling(cell, place):
-        return call_python(cell, args, count, names)
-    return boolean(True) if begin_span(cell, body, end - body, place) != 0 else 0
+        return begin_in_python(cell, args, count, names)
+    return 1 if begin_span(cell, converted, size, place) != 0 else -1
 
 
 def span_begin_call(self: int, args: int, count: int, names: int) -> int:
     """METH_FASTCALL | METH_KEYWORDS: `load.begin(3)`.  True if recording is on."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
-    if not likely(is_on(cell)):
-        late = attach_late(cell)
-        if late < 0:
-            return 0
-        if late == 0:
-            return boolean(False) if load64(cell + EVENT.strict) == 0 else call_python(cell, args, count, names)
-    return begin_with(cell, args, count, names)
+    begun = begin_with(load64(self + OBJECT_SLOT) + BYTES_DATA, args, count, names)
+    return boolean(begun != 0) if begun >= 0 else 0
 
 
 def span_enter(self: int, _: int) -> int:
-    """METH_NOARGS: `with load:`, and `load.begin()`."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
-    if not likely(is_on(cell)):
-        late = attach_late(cell)
-        if late < 0:
-            return 0
-        if late == 0:
-            return new_reference(self)
-    result = begin_with(cell, 0, 0, 0)
-    if result == 0:
-        return 0
-    Py_DecRef(result)
-    return new_reference(self)
+    """METH_NOARGS: `with load:`."""
+    begun = begin_with(load64(self + OBJECT_SLOT) + BYTES_DATA, 0, 0, 0)
+    return new_reference(self) if begun >= 0 else 0
 
 
 def span_begin(self: int, body: int) -> int:
@@ -587,8 +786,16 @@ def span_begin(self: int, body: int) -> int:
     place = own_place(cell, 1) if is_on(cell) else 0
     if place == 0:
         return PyLong_FromLong(0)
-    span = begin_span(cell, body + BYTES_DATA, load64(body + BYTES_SIZE), place)
-    return PyLong_FromLong(span) if span != 0 else 0
+    at, size = body + BYTES_DATA, load64(body + BYTES_SIZE)
+    parent = load64(place + PLACE.current) & U32_MASK
+    span = push(cell, place, load64(cell + EVENT.id))
+    do.put64(at, span | (load32(place + PLACE.context) << 32))
+    do.put64(at + 8, parent | (load32(place + PLACE.task) << 32))
+    result = write(cell, at, size)
+    if result == 0:
+        return 0
+    Py_DecRef(result)
+    return PyLong_FromLong(span)
 
 
 def span_finish(self: int, args: int, count: int) -> int:
