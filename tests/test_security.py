@@ -281,6 +281,30 @@ def test_attach_by_another_user_gives_a_disabled_channel_and_one_line_that_says_
 
 
 @needs_root
+def test_after_a_change_of_user_an_event_that_was_defined_before_is_recorded_and_a_new_one_is_told_and_off(
+    channel: shmtrace.Channel, tmp_path: Path
+) -> None:
+    early = channel.tracepoint("early", number="u8")
+
+    def work() -> tuple[list[object], str]:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            late = channel.tracepoint("late", number="u8")
+            with channel.span("late span"):
+                return [early(1), channel.tracepoint("early", number="u8")(2), late(3)], said.getvalue()
+
+    channel.span("imports what a worker could not")
+    with recorded(channel, tmp_path / "trace"):
+        answers, said = in_child(work, uid=NOBODY)
+    assert answers == [True, True, False]
+    assert [line.split(" is not recorded: ")[0] for line in said.splitlines()] == [
+        "shmtrace: 'late'",
+        "shmtrace: 'late span'",
+    ]
+    assert [record.fields["number"] for record in shmtrace.read(tmp_path / "trace")] == [1, 2]
+
+
+@needs_root
 def test_what_a_process_had_attached_before_a_change_of_user_is_not_given_again_once_it_was_removed(
     channel: shmtrace.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
