@@ -29,11 +29,13 @@ from .rescue import disown, rescue
 from .segment import (
     MEMORY,
     channel_names,
+    channels_elsewhere,
     check_name,
     foreign_channel,
     open_segment,
     open_semaphore,
     segment_path,
+    user_name,
 )
 
 TYPE_CHECKING = False  # importing typing, pathlib or contextlib costs a worker more than attaching
@@ -199,10 +201,11 @@ class _Attachment:
 
 
 def _process_name() -> str:
-    """The name of a multiprocessing worker, else of the program."""
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
-        return str(processes.current_process().name)
+    """The name of a multiprocessing worker (or one of billiard, celery's copy of it), else of the program."""
+    for module in ("multiprocessing.process", "billiard.process"):
+        current = getattr(sys.modules.get(module), "_current_process", None)
+        if current is not None and current._parent_pid is not None:  # noqa: SLF001
+            return str(current.name)
     argv = getattr(sys, "argv", None)
     return os.path.basename(argv[0]) if argv else ""
 
@@ -242,6 +245,20 @@ def _attachment(name: str) -> _Attachment:
         _attachments[mapped.identity] = attachment
         mapped.close()
         return attachment
+
+
+def _attachment_or_kept(name: str) -> _Attachment:
+    """As `_attachment`; after a change of user, what was attached before and can be opened no more."""
+    try:
+        return _attachment(name)
+    except ChannelNotFound:
+        with _locks[0]:
+            known = list(_attachments.values())
+        for attachment in known:
+            segment = attachment.segment
+            if segment.name == name and segment.uid != os.geteuid() and not segment.u32(CONTROL.removed):
+                return attachment
+        raise
 
 
 def _event_off(blob: bytes | bytearray | memoryview, /) -> bool:
@@ -598,13 +615,14 @@ def attach() -> Channel:
     """The channel named in $SHMTRACE, else a disabled one.  Never raises.
 
     If the channel is not there yet, the first event tries again; if it is not there then either, or cannot be used, one
-    line on stderr says so and the channel stays disabled.
+    line on stderr says so and the channel stays disabled.  What a process has attached it keeps across a change of
+    user: there is no right to open it afterwards.
     """
     name = os.environ.get("SHMTRACE", "")
     if not name:
         return Channel(None, "")
     try:
-        return open_channel(name)
+        return Channel(_attachment_or_kept(name), name)
     except ChannelNotFound:
         return Channel(None, name, pending=id(_attach_late))
     except Exception as error:  # noqa: BLE001  (tracing never raises into the program)
@@ -616,7 +634,7 @@ def _attach_late(channel: Channel) -> None:
     """Called by the jitted code at the first event of a channel that was not there when it was attached."""
     channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)
     try:
-        attachment = _attachment(channel.name)
+        attachment = _attachment_or_kept(channel.name)
         channel._use(attachment, channel.name)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001
         _complain(channel.name, error)
@@ -627,14 +645,26 @@ def _reopen(name: str) -> Channel:
     if not name:
         return Channel(None, "")
     try:
-        return open_channel(name)
+        return Channel(_attachment_or_kept(name), name)
     except Exception as error:  # noqa: BLE001
         _complain(name, error)
         return Channel(None, name)
 
 
 def _complain(name: str, error: Exception) -> None:
-    say(f"nothing is recorded in {name!r}: {error}")
+    others: list[int] = []
+    try:
+        if isinstance(error, ChannelNotFound):
+            others = channels_elsewhere(name)
+    except OSError:
+        pass
+    why = (
+        f"it is the channel of {user_name(others[0])}, and this process runs as {user_name(os.geteuid())}: "
+        "attach before the change of user, or run all of it as one user"
+        if others
+        else str(error)
+    )
+    say(f"nothing is recorded in {name!r}: {why}")
 
 
 def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT002  (the contract's signature)

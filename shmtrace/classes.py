@@ -9,8 +9,10 @@ a number, as a class does, and have no description.
 
 from __future__ import annotations
 
+import os
+
 from . import layout, wire
-from .errors import TooManyTracepoints, TracepointConflict
+from .errors import ChannelError, TooManyTracepoints, TracepointConflict
 from .layout import CLASS, CLASS_BYTES, CONTROL
 from .segment import semaphore_path
 
@@ -43,7 +45,9 @@ class EventClass:
 
 
 def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event", level: int = 20) -> EventClass:
-    """The class of this name, made if it is not there yet.  Raises TracepointConflict, TooManyTracepoints.
+    """The class of this name, made if it is not there yet.
+
+    Raises TracepointConflict, TooManyTracepoints, and ChannelError where nothing can be defined any more.
 
     It is complete in the segment before its id is known to anybody, so a record never has an id without a class.
     """
@@ -51,10 +55,16 @@ def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event"
     if found is None:
         from .locks import locked
 
-        with locked(semaphore_path(segment.name, "waiting")):
-            found = _find(segment, name, fields, kind)
-            if found is None:
-                found = _append(segment, name, fields, kind, level)
+        try:
+            with locked(semaphore_path(segment.name, "waiting")):
+                found = _find(segment, name, fields, kind)
+                if found is None:
+                    found = _append(segment, name, fields, kind, level)
+        except OSError as error:
+            raise ChannelError(
+                f"{name!r} is not recorded: it cannot be defined in the channel {segment.name!r}, which was removed, or "
+                f"is another user's since this process changed its own ({os.strerror(error.errno or 0)}): define it earlier"
+            ) from None
     return found
 
 

@@ -90,6 +90,7 @@ class Segment:
             ) from None
         status = os.fstat(file)
         self.identity = (status.st_dev, status.st_ino)
+        self.uid = status.st_uid
         self.uuid = self.read(CONTROL.uuid, 16)
         self.mode = self.u32(CONTROL.mode)
         self.fifo = os.fsdecode(self.text(CONTROL.fifo, layout.width_of(CONTROL, "fifo")))
@@ -271,6 +272,17 @@ def foreign_channel(name: str, path: str) -> ChannelForeign:
     return ChannelForeign(
         f"{path} belongs to {owner}, not to you: the channel {name!r} cannot be used; choose another name"
     )
+
+
+def channels_elsewhere(name: str) -> list[int]:
+    """Other users (uid) who have a channel of that name, as far as names in shared memory tell."""
+    own, found = os.geteuid(), []
+    for entry in os.listdir(MEMORY):
+        kind, _, rest = entry.partition(".")
+        uid, _, named = rest.partition(".")
+        if kind == "shmtrace" and named == name and uid.isdecimal() and int(uid) != own:
+            found.append(int(uid))
+    return found
 
 
 def _check_segment(name: str, file: int) -> Geometry:

@@ -15,7 +15,7 @@ from . import layout, place, wire
 from .classes import define, switch_address
 from .context import address_of
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
-from .errors import InvalidName, TooManyTracepoints, TracepointConflict
+from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointConflict
 from .layout import CONTEXT, CONTROL, EVENT
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
@@ -128,7 +128,7 @@ class Event(_Handle):
         if self._channel.segment is not None:
             try:
                 self.bind(self._channel.segment, self._channel._context)  # noqa: SLF001
-            except TooManyTracepoints as error:
+            except (ChannelError, TooManyTracepoints) as error:
                 say(str(error))
 
     def finish(self) -> None:

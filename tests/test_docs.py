@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/guide.md")
+RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/recipes").glob("*.md"))
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# file: (\S+)\n")
 
@@ -65,8 +66,16 @@ def test_the_code_blocks_of_the_page_run(page: str, tmp_path: Path, channel_name
     assert ran >= 4
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *RECIPES])
 def test_links_within_the_project_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         if "://" not in target:
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_every_recipe_is_in_the_index_and_has_a_test() -> None:
+    index = (ROOT / "docs/recipes/README.md").read_text()
+    pages = {Path(page).stem for page in RECIPES} - {"README"}
+    assert len(pages) > 10
+    assert set(re.findall(r"^\| \[\w+\]\((\w+)\.md\)", index, re.MULTILINE)) == pages
+    assert {path.stem.removeprefix("test_") for path in (ROOT / "tests/recipes").glob("test_*.py")} == pages

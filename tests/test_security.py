@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import io
 import os
+import pickle
 import re
 import shutil
 import stat
@@ -238,6 +239,78 @@ def test_what_was_attached_before_a_change_of_user_goes_on_and_nothing_can_be_at
         recorded_, said = in_child(drop_privileges, uid=NOBODY)
     assert recorded_
     assert said.startswith("there is no channel")
+
+
+@needs_root
+def test_attach_after_a_change_of_user_gives_what_the_process_had_attached_before_it(
+    channel: shmtrace.Channel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a module does that a preloaded server's worker imports late; and a channel that comes out of a pickle."""
+    monkeypatch.setenv("SHMTRACE", channel.name)
+
+    def work() -> list[bool]:
+        return [shmtrace.attach().event(b"1"), pickle.loads(pickle.dumps(channel)).event(b"2")]
+
+    with recorded(channel, tmp_path / "trace"):
+        assert in_child(work, uid=NOBODY) == [True, True]
+    assert [record.fields["blob"] for record in shmtrace.read(tmp_path / "trace")] == [b"1", b"2"]
+
+
+@needs_root
+def test_attach_by_another_user_gives_a_disabled_channel_and_one_line_that_says_whose_it_is(
+    channel: shmtrace.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a worker that changed its user before it attached."""
+    monkeypatch.setenv("SHMTRACE", channel.name)
+
+    def work() -> tuple[list[bool], str]:
+        from shmtrace import channel as module
+
+        module._attachments.clear()  # as a process that has attached nothing
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            late = shmtrace.attach()
+            return [late.event(b"1"), late.event(b"2"), late.enabled], said.getvalue()
+
+    answers, said = in_child(work, uid=NOBODY)
+    assert answers == [False, False, False]
+    assert said == (
+        f"shmtrace: nothing is recorded in {channel.name!r}: it is the channel of root, and this process runs as "
+        "nobody: attach before the change of user, or run all of it as one user\n"
+    )
+
+
+@needs_root
+def test_after_a_change_of_user_an_event_that_was_defined_before_is_recorded_and_a_new_one_is_told_and_off(
+    channel: shmtrace.Channel, tmp_path: Path
+) -> None:
+    early = channel.tracepoint("early", number="u8")
+
+    def work() -> tuple[list[object], str]:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            late = channel.tracepoint("late", number="u8")
+            with channel.span("late span"):
+                return [early(1), channel.tracepoint("early", number="u8")(2), late(3)], said.getvalue()
+
+    channel.span("imports what a worker could not")
+    with recorded(channel, tmp_path / "trace"):
+        answers, said = in_child(work, uid=NOBODY)
+    assert answers == [True, True, False]
+    assert [line.split(" is not recorded: ")[0] for line in said.splitlines()] == [
+        "shmtrace: 'late'",
+        "shmtrace: 'late span'",
+    ]
+    assert [record.fields["number"] for record in shmtrace.read(tmp_path / "trace")] == [1, 2]
+
+
+@needs_root
+def test_what_a_process_had_attached_before_a_change_of_user_is_not_given_again_once_it_was_removed(
+    channel: shmtrace.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHMTRACE", channel.name)
+    shmtrace.remove_channel(channel.name)
+    assert in_child(lambda: repr(shmtrace.attach()), uid=NOBODY) == f"<shmtrace.Channel {channel.name!r} disabled>"
 
 
 def test_a_program_that_is_executed_inherits_no_descriptor_of_a_channel(channel: shmtrace.Channel) -> None:
