@@ -35,6 +35,11 @@ class EventClass:
         self.id, self.name, self.kind, self.fields, self.level = identifier, name, kind, fields, level
         self.at = at  # where it lies in the segment
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EventClass) and (self.id, self.at) == (other.id, other.at)
+
+    __hash__ = None  # type: ignore[assignment]  # nobody looks for one
+
     def conflicts(self, name: str, kind: str, fields: str) -> bool:
         """Whether this and another of that name cannot both be."""
         if self.name != name or self.kind in RULES:
@@ -62,8 +67,9 @@ def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event"
                     found = _append(segment, name, fields, kind, level)
         except OSError as error:
             raise ChannelError(
-                f"{name!r} is not recorded: it cannot be defined in the channel {segment.name!r}, which was removed, or "
-                f"is another user's since this process changed its own ({os.strerror(error.errno or 0)}): define it earlier"
+                f"{name!r} is not recorded: it cannot be defined in the channel {segment.name!r}, which was removed, "
+                f"or is another user's since this process changed its own ({os.strerror(error.errno or 0)}): define it "
+                "earlier"
             ) from None
     return found
 

@@ -342,8 +342,8 @@ class Span(Event):
         self.begin_late()
         return self
 
-    def __exit__(self, *exception: object) -> bool:
-        return self.end_late(*exception)
+    def __exit__(self, *exception: object) -> None:
+        self.end_late(*exception)
 
 
 class Use:

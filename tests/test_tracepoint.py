@@ -21,6 +21,7 @@ import commands
 import judge
 import shmtrace
 from shmtrace.encoding import Encoder, WrongArguments
+from shmtrace.layout import EVENT
 from written import written
 
 if TYPE_CHECKING:
@@ -138,12 +139,13 @@ def test_any_values_of_any_shape_are_the_same_to_us_and_to_babeltrace2(
             shape = trace.channel.tracepoint(" ".join(kinds), **fields)
             assert shape(*values)
             assert shape(**dict(zip(fields, values, strict=True)))
-            clean = [
+            clean: list[Any] = [
                 "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in value)
                 if isinstance(value, str)
                 else value
                 for value in values
             ]
+            clean = [bytes(value) if kind == "u8[]" else value for kind, value in zip(kinds, clean, strict=True)]
             wanted.extend([dict(zip(fields, clean, strict=True))] * 2)
 
         emit()
@@ -247,7 +249,7 @@ def test_the_same_definition_is_one_class_and_another_one_of_that_name_an_error(
     request: Any = channel.tracepoint("request", status="u16")
     assert channel.tracepoint("request", status="u16") is request
     theirs: Any = other.tracepoint("request", status="u16")
-    assert theirs.__self__.read(16) == request.__self__.read(16)
+    assert theirs.__self__.read(EVENT.id) == request.__self__.read(EVENT.id)
     with pytest.raises(shmtrace.TracepointConflict, match="'request'"):
         other.tracepoint("request", status="u32")
     with pytest.raises(shmtrace.TracepointConflict, match="'request'"):

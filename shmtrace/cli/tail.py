@@ -28,18 +28,25 @@ def command(source: str, *, as_json: bool, once: bool) -> None:
     """Print the events of the channel NAME, or of the directory DIR that is being recorded.
 
     Whatever has a slash in it, or is a directory, is a DIR.  A channel has one recorder or tail at a time; beside a
-    recorder, give its directory.
+    recorder, give its directory.  At the end, spans that have begun and not ended are named, with what came last in
+    them: where a killed process was.
     """
-    from shmtrace.export.text import json_line, text_line
+    from shmtrace.export.text import json_line, open_line, text_line
     from shmtrace.reader.source import stop_on_signals
+    from shmtrace.reader.spans import Spans
 
     line: Callable[[Record], str] = json_line if as_json else text_line
     out = sys.stdout.buffer
+    spans = Spans()
     with stop_on_signals() as stop, _batches(source, stop, once=once) as batches:
         for batch in batches:
             for record in batch:
+                spans.add(record)
                 out.write(line(record).encode("utf-8", "backslashreplace") + b"\n")
             out.flush()
+        for span in () if as_json else spans:
+            out.write(open_line(span).encode("utf-8", "backslashreplace") + b"\n")
+        out.flush()
 
 
 @contextmanager

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..reader import Record
+    from ..reader.spans import OpenSpan
 
-__all__ = ["json_line", "text_line"]
+__all__ = ["json_line", "open_line", "text_line"]
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _MARKS = {"begin": "> ", "end": "< "}
@@ -26,21 +27,27 @@ def json_line(record: Record) -> str:
     """The record as one JSON object, without a line break.
 
     Bytes that are UTF-8 become text; others become base64 under the field's name with `_base64` behind it.  `NaN`,
-    `Infinity` and `-Infinity` are strings.
+    `Infinity` and `-Infinity` are strings.  `span`, `parent` and `level` are there where a record has them; info is not
+    said.
     """
-    return _encode(
-        {
-            "time_ns": record.time_ns,
-            "name": record.name,
-            "kind": record.kind,
-            "cpu": record.cpu,
-            "pid": record.pid,
-            "tid": record.tid,
-            "process": record.process,
-            "thread": record.thread,
-            "fields": _plain_fields(record.fields),
-        }
-    )
+    line: dict[str, object] = {
+        "time_ns": record.time_ns,
+        "name": record.name,
+        "kind": record.kind,
+        "cpu": record.cpu,
+        "pid": record.pid,
+        "tid": record.tid,
+        "process": record.process,
+        "thread": record.thread,
+        "fields": _plain_fields(record.fields),
+    }
+    if record.span is not None:
+        line["span"] = record.span
+    if record.parent is not None:
+        line["parent"] = record.parent
+    if record.level not in {None, "info"}:
+        line["level"] = record.level
+    return _encode(line)
 
 
 def text_line(record: Record) -> str:
@@ -49,8 +56,25 @@ def text_line(record: Record) -> str:
     when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
     who = "-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]"
     what = _MARKS.get(record.kind, "") + record.name
-    fields = (f" {name}={_shown(value)}" for name, value in record.fields.items())
-    return _printable(f"{when} {record.cpu:3} {who} {what}{''.join(fields)}")
+    level = "" if record.level in {None, "info"} else f" {record.level}:"
+    return _printable(f"{when} {record.cpu:3} {who}{level} {what}{_shown_fields(record)}")
+
+
+def open_line(span: OpenSpan) -> str:
+    """A span that never ended, for people: what, who, since when, and its last record."""
+    begin, last = span.begin, span.last
+    seconds, rest = divmod(begin.time_ns, 1_000_000_000)
+    since = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest:09}"
+    who = f"{begin.process}[{begin.pid}] {begin.thread}[{begin.tid}]"
+    line = f"open: {begin.name}{_shown_fields(begin)} in {who} since {since}"
+    if last is not begin:
+        after_ms = (last.time_ns - begin.time_ns) / 1e6
+        line += f", last: {_MARKS.get(last.kind, '')}{last.name}{_shown_fields(last)} (+{after_ms:.3f} ms)"
+    return _printable(line)
+
+
+def _shown_fields(record: Record) -> str:
+    return "".join(f" {name}={_shown(value)}" for name, value in record.fields.items())
 
 
 def _plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dict[str, object]:

@@ -136,8 +136,11 @@ def remember(threads: int, here: int, state: int, place: int) -> None:
 def here_of(cell: int) -> int:
     """Address of this thread's HERE; 0: it has no block yet, or a change of context could not be noticed."""
     threads = read64(cell + EVENT.threads)
-    block = block_here(load64(cell + EVENT.context))
-    return block + BLOCK.here if block != 0 and read64(threads + THREADS.version_at) != 0 else 0
+    context = load64(cell + EVENT.context)
+    if not likely(read64(context + CONTEXT.blocks) != 0 and read64(threads + THREADS.version_at) != 0):
+        return 0  # the channel is closed, for one
+    block = block_here(context)
+    return block + BLOCK.here if block != 0 else 0
 
 
 @inlined
