@@ -247,7 +247,8 @@ def test_a_level_that_does_not_exist(channel: shmtrace.Channel) -> None:
 def test_the_same_definition_is_one_class_and_another_one_of_that_name_an_error(channel: shmtrace.Channel) -> None:
     other = shmtrace.open_channel(channel.name)
     request: Any = channel.tracepoint("request", status="u16")
-    assert channel.tracepoint("request", status="u16") is request
+    again: Any = channel.tracepoint("request", status="u16")
+    assert again is request
     theirs: Any = other.tracepoint("request", status="u16")
     assert theirs.__self__.read(EVENT.id) == request.__self__.read(EVENT.id)
     with pytest.raises(shmtrace.TracepointConflict, match="'request'"):
