@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..reader import Record
+    from ..reader.spans import OpenSpan
 
-__all__ = ["json_line", "text_line"]
+__all__ = ["json_line", "open_span_line", "text_line"]
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+USUAL_LEVELS = {None, "info"}  # go without saying
 _MARKS = {"begin": "> ", "end": "< "}
 
 
@@ -26,31 +28,63 @@ def json_line(record: Record) -> str:
     """The record as one JSON object, without a line break.
 
     Bytes that are UTF-8 become text; others become base64 under the field's name with `_base64` behind it.  `NaN`,
-    `Infinity` and `-Infinity` are strings.
+    `Infinity` and `-Infinity` are strings.  `span`, `parent` and `level` are there only if the record has them; a level
+    of info is not said.
     """
-    return _encode(
-        {
-            "time_ns": record.time_ns,
-            "name": record.name,
-            "kind": record.kind,
-            "cpu": record.cpu,
-            "pid": record.pid,
-            "tid": record.tid,
-            "process": record.process,
-            "thread": record.thread,
-            "fields": _plain_fields(record.fields),
-        }
-    )
+    line: dict[str, object] = {
+        "time_ns": record.time_ns,
+        "name": record.name,
+        "kind": record.kind,
+        "cpu": record.cpu,
+        "pid": record.pid,
+        "tid": record.tid,
+        "process": record.process,
+        "thread": record.thread,
+        "fields": _plain_fields(record.fields),
+    }
+    if record.span is not None:
+        line["span"] = record.span
+    if record.parent is not None:
+        line["parent"] = record.parent
+    if record.level not in USUAL_LEVELS:
+        line["level"] = record.level
+    return _encode(line)
 
 
 def text_line(record: Record) -> str:
     """The record for people: local time, cpu, who wrote it, what.  Without any character that a terminal would obey."""
+    level = "" if record.level in USUAL_LEVELS else f"[{record.level}] "
+    return _printable(f"{_when(record)} {record.cpu:3} {_who(record)} {level}{_what(record)}")
+
+
+def open_span_line(span: OpenSpan, around: OpenSpan | None, *, lossy: bool) -> str:
+    """A span that never ended, for people: what, in which other one, who, since when, and its last record.
+
+    `lossy` says that records are missing, of which its end may be one.
+    """
+    begin, last = span.begin, span.last
+    inside = "" if around is None else f" in {around.begin.name}"
+    then = "nothing" if last is begin else f"{_what(last)} (+{(last.monotonic_ns - begin.monotonic_ns) / 1e6:.1f} ms)"
+    doubt = "  (records are missing: its end may be one of them)" if lossy else ""
+    what = f"{begin.name}{_fields(begin)}{inside}"
+    return _printable(f"open: {what}  {_who(begin)} since {_when(begin)}  last: {then}{doubt}")
+
+
+def _when(record: Record) -> str:
     seconds, rest = divmod(record.time_ns, 1_000_000_000)
-    when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
-    who = "-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]"
-    what = _MARKS.get(record.kind, "") + record.name
-    fields = (f" {name}={_shown(value)}" for name, value in record.fields.items())
-    return _printable(f"{when} {record.cpu:3} {who} {what}{''.join(fields)}")
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
+
+
+def _who(record: Record) -> str:
+    return "-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]"
+
+
+def _what(record: Record) -> str:
+    return f"{_MARKS.get(record.kind, '')}{record.name}{_fields(record)}"
+
+
+def _fields(record: Record) -> str:
+    return "".join(f" {name}={_shown(value)}" for name, value in record.fields.items())
 
 
 def _plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dict[str, object]:

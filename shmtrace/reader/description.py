@@ -1,8 +1,8 @@
 """The description that a trace carries: its clock, and the events that its users defined.
 
-Only what `wire.metadata` and `wire.event` write is understood, with the types of `wire.FIELD_TYPES`.  Quoted text holds
-no line break there, so whatever stands at the beginning of a line is not a user's.  No pattern looks at more than a
-line or two from where it begins: a text may be long, and anything.
+Only what `wire.metadata` and `wire.event` write is understood, with the fields that `wire.class_fields` declares.
+Quoted text holds no line break there, so whatever stands at the beginning of a line is not a user's.  No pattern looks
+at more than a line or two from where it begins: a text may be long, and anything.
 """
 
 from __future__ import annotations
@@ -10,28 +10,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import struct
 import uuid
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from .. import wire
 from ..layout import CLOCK_MONOTONIC, CLOCK_TSC
+from .decode import decoder
 from .errors import InvalidDescription
+from .log import level_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["ClockDescription", "Description", "EventClass", "Fields", "describe"]
+    from .decode import Fields
 
-Fields: TypeAlias = "dict[str, object]"
+__all__ = ["ClockDescription", "Description", "EventClass", "describe"]
 
-_CODES = {
-    "u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i8": "b", "i16": "h", "i32": "i", "i64": "q",
-    "f32": "f", "f64": "d", "bool": "?",
-}  # fmt: skip
 USERS_IDS = range(wire.FIRST_ID, 1 << 16)
-_LENGTH = struct.Struct("<H")  # ahead of a field of bytes
-assert {*_CODES, "str", "bytes"} == set(wire.FIELD_TYPES)
 
 _TEXT = r'"((?:[^"\\\n]|\\.)*)"'
 _TRACE = re.compile(r'^[ \t]*major = 1; minor = 8; uuid = "([0-9a-fA-F-]+)"', re.MULTILINE)
@@ -48,18 +43,23 @@ _EVENT = re.compile(
 )
 
 
-def _field_patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """What `wire.FIELD_TYPES` says, read backwards; the longest first, since one of them begins like another."""
-    patterns = []
-    for kind, template in sorted(wire.FIELD_TYPES.items(), key=lambda item: -len(item[1])):
-        first, *others = template.split("{0}")
-        # the name may stand there more than once, and is the same each time
-        pattern = re.escape(first) + r"(\w+)" + r"\1".join(map(re.escape, others))
-        patterns.append((kind, re.compile(pattern + r"\s*")))
-    return patterns
-
-
-_FIELDS = _field_patterns()
+OWN_FIELDS = max(wire.KINDS.values(), key=len)  # the others are the beginning of this
+assert all(own == OWN_FIELDS[: len(own)] for own in wire.KINDS.values())
+_OWN = [re.compile(rf"uint32_t __{name};\s*") for name in OWN_FIELDS]
+_THEIRS = {theirs: ours for ours, theirs in wire.NUMBER_TYPES.items()}
+_PLAIN = {**_THEIRS, "bool_t": "bool", "string": "str"}
+assert {*_PLAIN.values(), "bytes"} == set(wire.FIELD_TYPES)
+_NUMBER = "|".join(_THEIRS)
+_FIELD = re.compile(
+    rf"""
+    (?: (?P<type> {"|".join(_PLAIN)}) [ ] _(?P<name> [^\W\d_]\w*) (?: \[ (?P<count> \d{{1,5}}) \] )? ;
+      | uint16_t [ ] __(?P<sized> \w+)_length; [ ] (?P<element> {_NUMBER}) [ ] _(?P=sized) \[ __(?P=sized)_length \] ;
+      | enum [ ] : [ ] (?P<enum> {_NUMBER}) [ ] \{{ [ ] (?P<labels> [^{{}}]*) [ ] \}} [ ] _(?P<of_enum> \w+) ;
+    ) \s*
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_LABEL = re.compile(r'"(\w+)" = (-?\d+)(?:, |$)', re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,32 +79,14 @@ class EventClass:
     id: int
     name: str
     kind: str  # event, begin, end or counter
-    level: int | None
-    fields: tuple[tuple[str, str], ...]  # names and types
+    level: str | None
+    own: int  # so many of OWN_FIELDS stand ahead of the user's
+    fields: tuple[tuple[str, str], ...]  # names and types, as `wire.split_fields` has them
 
     @functools.cached_property
-    def decode(self) -> Callable[[memoryview], Fields]:
-        """Reads the fields from a record's body; raises ValueError where that is too short."""
-        names = [name for name, _ in self.fields]
-        readers = [_reader(kind) for _, kind in self.fields]
-        if all(kind in _CODES for _, kind in self.fields):
-            whole = struct.Struct("<" + "".join(_CODES[kind] for _, kind in self.fields))
-
-            def decode_fixed(body: memoryview) -> Fields:
-                if len(body) != whole.size:
-                    raise ValueError(f"{len(body)} bytes instead of {whole.size}")
-                return dict(zip(names, whole.unpack(body), strict=True))
-
-            return decode_fixed
-
-        def decode(body: memoryview) -> Fields:
-            values: Fields = {}
-            at = 0
-            for name, reader in zip(names, readers, strict=True):
-                values[name], at = reader(body, at)
-            return values
-
-        return decode
+    def decode(self) -> Callable[[memoryview], tuple[tuple[int, ...], Fields]]:
+        """Reads the kind's numbers and the user's fields from a record's body; ValueError: it has another size."""
+        return decoder(self.own, self.fields)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -155,60 +137,60 @@ def describe(text: str) -> Description:
 def _event_class(match: re.Match[str]) -> EventClass:
     identifier, name, level, kind, text = match.groups()
     number = int(identifier)
+    own, at = _own_fields(text)
     return EventClass(
         number,
         _unquote(name),
         kind or "event",
-        None if level is None else int(level),
-        tuple(_fields(text)) if number in USERS_IDS else (),
+        None if level is None else level_name(int(level)),
+        own,
+        tuple(_fields(text, at)) if number in USERS_IDS else (),
     )
 
 
-def _fields(text: str) -> list[tuple[str, str]]:
-    fields = []
+def _own_fields(text: str) -> tuple[int, int]:
+    """How many fields of its kind a class has, and where its others begin."""
     at = 0
+    for number, pattern in enumerate(_OWN):
+        match = pattern.match(text, at)
+        if match is None:
+            return number, at
+        at = match.end()
+    return len(_OWN), at
+
+
+def _fields(text: str, at: int) -> Iterator[tuple[str, str]]:
+    """Names and types of the fields from `at` on.  What `wire.field` writes, read backwards."""
     while at < len(text):
-        for kind, pattern in _FIELDS:
-            if match := pattern.match(text, at):
-                fields.append((match[1], kind))
-                at = match.end()
-                break
-        else:
+        match = _FIELD.match(text, at)
+        if match is None:
             raise ValueError(f"an unknown field: {text[at : at + 60]}")
-    return fields
+        at = match.end()
+        if match["sized"]:  # an array of u8 and bytes are declared alike, and are the same
+            element = _THEIRS[match["element"]]
+            yield match["sized"], "bytes" if element == "u8" else f"{element}[]"
+        elif match["enum"]:
+            yield match["of_enum"], _enum(match["enum"], match["labels"])
+        elif match["count"]:
+            yield match["name"], f"{_element(match['type'])}[{match['count']}]"
+        else:
+            yield match["name"], _PLAIN[match["type"]]
+
+
+def _element(theirs: str) -> str:
+    if theirs not in _THEIRS:
+        raise ValueError(f"an array of {theirs}")
+    return _THEIRS[theirs]
+
+
+def _enum(theirs: str, text: str) -> str:
+    """The type of an enumeration."""
+    pairs = [f"{label}={number}" for label, number in _LABEL.findall(text)]
+    kind = f"{_THEIRS[theirs]}{{{','.join(pairs)}}}"
+    if _LABEL.sub("", text) or wire.parse_enum(kind) is None:
+        raise ValueError(f"labels that make no sense: {text[:60]}")
+    return kind
 
 
 def _unquote(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
-
-
-def _reader(kind: str) -> Callable[[memoryview, int], tuple[object, int]]:
-    if kind == "str":
-        return _read_str
-    if kind == "bytes":
-        return _read_bytes
-    code = struct.Struct("<" + _CODES[kind])
-
-    def read_number(body: memoryview, at: int) -> tuple[object, int]:
-        if at + code.size > len(body):
-            raise ValueError("fields that reach beyond the record")
-        return code.unpack_from(body, at)[0], at + code.size
-
-    return read_number
-
-
-def _read_str(body: memoryview, at: int) -> tuple[object, int]:
-    text, end, _ = bytes(body[at:]).partition(b"\0")
-    if not end:
-        raise ValueError("a text without an end")
-    return text.decode("utf-8", "replace"), at + len(text) + 1
-
-
-def _read_bytes(body: memoryview, at: int) -> tuple[object, int]:
-    start = at + _LENGTH.size
-    if start > len(body):
-        raise ValueError("fields that reach beyond the record")
-    stop = start + _LENGTH.unpack_from(body, at)[0]
-    if stop > len(body):
-        raise ValueError("fields that reach beyond the record")
-    return bytes(body[start:stop]), stop

@@ -13,19 +13,23 @@ import re
 import stat
 import time
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from .. import wire
 from ..layout import UNKNOWN_WRITER, WIDTHS
 from .clock import Clock
-from .description import describe
+from .contexts import Contexts
+from .description import OWN_FIELDS, describe
 from .errors import InvalidDescription, NotATrace, TraceWarning
+from .log import unpack_log
+from .spans import Spans
 from .stream import LIMIT_BYTES, Metadata, Packet, Parser, RecordDamaged, Skipped, heads, struct_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .description import Description, Fields
+    from .decode import Fields
+    from .description import Description
     from .stream import Head, Item
 
 __all__ = [
@@ -42,7 +46,6 @@ __all__ = [
 
 CHUNK_BYTES = 1 << 20
 LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
-LOG_LEVELS = 100
 NAME_BYTES = WIDTHS["Name48"]
 MOST_WRITERS = 1 << 20  # known in all lanes together; one more, and all are forgotten
 ROUND_S = 0.05  # between two looks at a directory that is being recorded
@@ -60,6 +63,8 @@ class Record(NamedTuple):
     """One event, or one note of what is missing.
 
     `kind` is event, begin, end, counter, log or loss.  `pid`, `tid` and names are None where the writer is not known.
+    Spans are numbered for each process, which `pid` and `process_start` name together; what the trace does not tell is
+    None.
     """
 
     time_ns: int  # wall clock, since 1970
@@ -74,6 +79,11 @@ class Record(NamedTuple):
     process: str | None
     thread: str | None
     fields: Fields
+    span: int | None = None  # that begins or ends, or is open around this
+    parent: int | None = None  # the span around one that begins
+    task: int | None = None  # of a begin record: of the asyncio task, greenlet or plain thread
+    level: str | None = None  # critical, error, warning, info or debug
+    process_start: int | None = None  # clock ticks since boot
 
 
 class Writer(NamedTuple):
@@ -92,7 +102,17 @@ class Writer(NamedTuple):
         return self.start, self.thread_start, self.pid, self.tid
 
 
-NOBODY = (0, 0, None, None, None, None)  # in place of a Writer
+NOBODY = (None, None, None, None, None, None)  # in place of a Writer
+NO_NUMBERS = (0,) * len(OWN_FIELDS)
+EXCEPTION = "exception"  # a field of every end record
+
+# A record as its lane has it: its cycles, itself, and the number of its context.  One that defines a context has the
+# kind CONTEXT and the map as a field, and goes no further than to who finishes records.
+Raw: TypeAlias = "tuple[int, Record, int]"
+CONTEXT = "context"
+
+# Name, kind, level, OWN_FIELDS and the user's fields.
+Decoded: TypeAlias = "tuple[str, str, str | None, tuple[int, ...], Fields]"
 
 
 def writer_of(body: memoryview) -> tuple[int, Writer] | None:
@@ -126,6 +146,9 @@ class Decoder:
         self._clock: Clock | None = None
         self._writers: dict[tuple[int, int], Writer] = {}  # by lane and number
         self._unknown: set[int] = set()  # ids told already
+        self._early: dict[tuple[int, int], Writer] = {}  # the same, of packets that are only learned from
+        self._contexts = Contexts()
+        self._spans = Spans()
 
     def describe(self, text: str) -> Description:
         """Reads all that follows by this description."""
@@ -138,20 +161,58 @@ class Decoder:
         self._unknown.clear()
         return description
 
-    def learn(self, items: Iterable[Item]) -> None:
-        """Takes what packets say about the clock, ahead of their records; what is wrong is told when these are read."""
+    def learn(self, items: Iterable[Item], *, contexts: bool) -> None:
+        """Takes what packets say about the clock, ahead of their records; what is wrong is told when these are read.
+
+        With `contexts` it also takes these.  That needs a look at each record, and is of use where lanes follow each
+        other: in the order of time a context is defined before it is named.
+        """
         for item in items:
             if isinstance(item, Metadata) and self._description is None:
                 with contextlib.suppress(InvalidDescription):
                     self.describe(item.text)
             elif isinstance(item, Packet):
                 with contextlib.suppress(RecordDamaged):
-                    for head in itertools.takewhile(lambda head: head.id in COLLECTORS_IDS, heads(item)):
-                        if head.id == wire.ID_CLOCK:
-                            self._read_clock(_body(item, head))
+                    self._learn(item, contexts=contexts)
+
+    def _learn(self, packet: Packet, *, contexts: bool) -> None:
+        for head in heads(packet):
+            if head.id == wire.ID_CLOCK:
+                self._read_clock(_body(packet, head))
+            elif not contexts and head.id not in COLLECTORS_IDS:
+                break
+            elif contexts and head.id == wire.ID_WRITER:
+                _announce(self._early, packet.lane, _body(packet, head))
+            elif head.id == wire.ID_LOG:
+                self._learn_context(_body(packet, head), self._early.get((packet.lane, head.writer)))
+
+    def _learn_context(self, body: memoryview, writer: Writer | None) -> None:
+        if writer is not None and (log := unpack_log(body)) is not None and log.defines:
+            self._contexts.define((writer.pid, writer.start, log.defines), bytes(body), early=True)
 
     def records(self, items: Iterable[Item], place: str) -> Iterator[Record]:
         """The records in what a parser gave; `place` is the name of what it parsed."""
+        return self.finish(self.decode(items, place))
+
+    def finish(self, raws: Iterable[Raw]) -> Iterator[Record]:
+        """Adds what other records tell: a context's fields, and the spans of a thread.  Exact in the order of time."""
+        for _, record, context in raws:
+            if context and record.pid is not None:
+                if context == wire.BY_THREAD:
+                    inner = self._spans.innermost(record)
+                    context = 0 if inner is None else inner.context  # noqa: PLW2901 - now it is known
+                key = record.pid, record.process_start, context
+                if record.kind == CONTEXT:
+                    body = record.fields["msgpack"]
+                    assert isinstance(body, bytes)
+                    self._contexts.define(key, body)
+                    continue
+                self._contexts.add_to(record.fields, key)
+            if record.kind != CONTEXT:
+                yield self._spans.add(record, context)
+
+    def decode(self, items: Iterable[Item], place: str) -> Iterator[Raw]:
+        """The records in what a parser gave, each as it stands there."""
         for item in items:
             if isinstance(item, Packet):
                 yield from self._packet(item, place)
@@ -166,20 +227,20 @@ class Decoder:
         except InvalidDescription as error:
             self._warn(f"{place}: byte {item.offset}: {error}")
 
-    def _packet(self, packet: Packet, place: str) -> Iterator[Record]:
+    def _packet(self, packet: Packet, place: str) -> Iterator[Raw]:
         if packet.missing:
             yield self._loss(packet, packet.begin, "gap", packet.missing)
         if packet.missed:
             yield self._loss(packet, packet.begin, "missed", packet.missed)
         try:
             for head in heads(packet):
-                record = self._record(packet, head, place)
-                if record is not None:
-                    yield record
+                raw = self._record(packet, head, place)
+                if raw is not None:
+                    yield raw
         except RecordDamaged as error:
             self._warn(f"{place}: byte {packet.offset + error.at}: the rest of a packet skipped: {error}")
 
-    def _record(self, packet: Packet, head: Head, place: str) -> Record | None:
+    def _record(self, packet: Packet, head: Head, place: str) -> Raw | None:
         """The record as the user wrote it; None if it is none of his."""
         body = _body(packet, head)
         if head.id in COLLECTORS_IDS:
@@ -191,47 +252,53 @@ class Decoder:
             return None
         if decoded is None:
             return None
-        name, kind, fields = decoded
+        name, kind, level, (span, context, parent, task), fields = decoded
         wall, monotonic = self._convert(head.cycles)
-        _, _, pid, tid, process, thread = self._writers.get((packet.lane, head.writer), NOBODY)
-        return Record(
-            wall, monotonic, head.cycles, name, kind, head.cpu, packet.lane, pid, tid, process, thread, fields
-        )
+        start, _, pid, tid, process, thread = self._writers.get((packet.lane, head.writer), NOBODY)
+        record = Record(
+            wall, monotonic, head.cycles, name, kind, head.cpu, packet.lane, pid, tid, process, thread, fields,
+            span or None, parent or None, task or None, level, start,
+        )  # fmt: skip
+        return head.cycles, record, context
 
-    def _decode(self, identifier: int, body: memoryview) -> tuple[str, str, Fields] | None:
-        """Name, kind and fields of what a user wrote; None: padding, or something that was complained about before."""
+    def _decode(self, identifier: int, body: memoryview) -> Decoded | None:
+        """What a user wrote; None: padding, or something that was complained about before."""
         made = self._description.classes.get(identifier) if self._description else None
         if made is not None:
             try:
-                return made.name, made.kind, made.decode(body)
+                numbers, fields = made.decode(body)
             except ValueError as error:
                 raise ValueError(f"a record of {made.name!r} with {error}") from None
+            if made.kind == "end" and fields.get(EXCEPTION) == "":
+                del fields[EXCEPTION]
+            return made.name, made.kind, made.level, numbers + NO_NUMBERS[len(numbers) :], fields
         if identifier == wire.ID_BLOB:
-            return "blob", "event", {"blob": bytes(body)}
+            return "blob", "event", None, NO_NUMBERS, {"blob": bytes(body)}
         if identifier == wire.ID_LOG:
-            return "log", "log", _log_fields(body)
+            return _decode_log(body)
         if identifier != wire.ID_PADDING and identifier not in self._unknown:
             self._unknown.add(identifier)
             raise ValueError(f"all records of event class {identifier}, of which there is no description")
         return None
 
-    def _collectors(self, packet: Packet, head: Head, body: memoryview) -> Record | None:
+    def _collectors(self, packet: Packet, head: Head, body: memoryview) -> Raw | None:
         """Takes what the collector says.  Only losses show."""
         if head.id == wire.ID_LOSS:
             loss = loss_of(body)
             return None if loss is None else self._loss(packet, head.cycles, *loss)
         if head.id == wire.ID_CLOCK:
             self._read_clock(body)
-        elif (announced := writer_of(body)) is not None and announced[0] != UNKNOWN_WRITER:
-            if len(self._writers) >= MOST_WRITERS:
-                self._writers.clear()
-            self._writers[packet.lane, announced[0]] = announced[1]
+        else:
+            _announce(self._writers, packet.lane, body)
         return None
 
-    def _loss(self, packet: Packet, cycles: int, reason: str, count: int) -> Record:
+    def _loss(self, packet: Packet, cycles: int, reason: str, count: int) -> Raw:
         fields: Fields = {"reason": reason, "count": count}
         wall, monotonic = self._convert(cycles)
-        return Record(wall, monotonic, cycles, "loss", "loss", packet.cpu, packet.lane, None, None, None, None, fields)
+        record = Record(
+            wall, monotonic, cycles, "loss", "loss", packet.cpu, packet.lane, None, None, None, None, fields
+        )
+        return cycles, record, 0
 
     def _convert(self, cycles: int) -> tuple[int, int]:
         return self._clock.convert(cycles) if self._clock is not None else (0, 0)
@@ -245,21 +312,23 @@ def _body(packet: Packet, head: Head) -> memoryview:
     return packet.data[head.body : head.body + head.size]
 
 
-def _log_fields(body: memoryview) -> Fields:
-    import msgpack  # only traces with log records need it
+def _announce(writers: dict[tuple[int, int], Writer], lane: int, body: memoryview) -> None:
+    """Keeps who a writer record says stands behind a number in a lane."""
+    announced = writer_of(body)
+    if announced is None or announced[0] == UNKNOWN_WRITER:
+        return
+    if len(writers) >= MOST_WRITERS:
+        writers.clear()
+    writers[lane, announced[0]] = announced[1]
 
-    try:
-        fields = msgpack.unpackb(body, strict_map_key=False, unicode_errors="replace")
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
-        fields = None
-    return fields if isinstance(fields, dict) and _is_shallow(fields, LOG_LEVELS) else {"msgpack": bytes(body)}
 
-
-def _is_shallow(value: object, levels: int) -> bool:
-    """Whether the value has at most so many levels: who handles it must not run out of stack."""
-    if isinstance(value, dict):
-        return levels > 0 and all(_is_shallow(item, levels - 1) for item in value.values())
-    return not isinstance(value, list) or (levels > 0 and all(_is_shallow(item, levels - 1) for item in value))
+def _decode_log(body: memoryview) -> Decoded:
+    log = unpack_log(body)
+    if log is None:
+        return "log", "log", "info", NO_NUMBERS, {"msgpack": bytes(body)}
+    if log.defines:
+        return "", CONTEXT, None, (0, log.defines, 0, 0), {"msgpack": bytes(body)}
+    return log.name, "log", log.level, (log.span, log.context, 0, 0), log.fields
 
 
 def read(
@@ -313,7 +382,7 @@ def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> I
         # a clock record says most about what came before it, so all of them are looked at first
         start = source.tell()
         for items in _parsed(source, place):
-            decoder.learn(items)
+            decoder.learn(items, contexts=True)
         source.seek(start)
     for items in _parsed(source, place):
         yield from decoder.records(items, place)
@@ -425,15 +494,15 @@ class _Directory:
         if not self._lanes:  # clock records tell of what came before them: look at those of all lanes first
             for path, size in sizes.items():
                 for items in _Lane(path, self._uuid).items(size, _ignore, last=True):
-                    self._decoder.learn(items)
+                    self._decoder.learn(items, contexts=False)
         for path in sizes.keys() - self._lanes.keys():
             self._lanes[path] = _Lane(path, self._uuid)
-        parts = [self._records(self._lanes[path], size, last=last) for path, size in sizes.items()]
-        return heapq.merge(*parts, key=operator.attrgetter("cycles"))
+        parts = [self._raws(self._lanes[path], size, last=last) for path, size in sizes.items()]
+        return self._decoder.finish(heapq.merge(*parts, key=operator.itemgetter(0)))
 
-    def _records(self, lane: _Lane, until: int, *, last: bool) -> Iterator[Record]:
+    def _raws(self, lane: _Lane, until: int, *, last: bool) -> Iterator[Raw]:
         for items in lane.items(until, self._warn, last=last):
-            yield from self._decoder.records(items, str(lane.path))
+            yield from self._decoder.decode(items, str(lane.path))
 
     def _files(self) -> Iterator[tuple[pathlib.Path, int]]:
         """The lanes' files and their sizes."""

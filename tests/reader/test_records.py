@@ -40,7 +40,7 @@ def test_a_blob_has_time_cpu_lane_writer_and_bytes() -> None:
     assert records(trace) == [
         Record(
             BOOT_NS + 2 * 10**9, 2 * 10**9, 2 * FREQUENCY, "blob", "event", 5, 3, 100, 101, "python", "pool",
-            {"blob": b"\xff"},
+            {"blob": b"\xff"}, process_start=11,
         )
     ]  # fmt: skip
 
