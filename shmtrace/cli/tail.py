@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from shmtrace.reader import Record
+    from shmtrace.reader.records import Decoder
     from shmtrace.reader.source import Stop
+    from shmtrace.reader.stream import Item
 
 
 @click.command
@@ -28,21 +30,33 @@ def command(source: str, *, as_json: bool, once: bool) -> None:
     """Print the events of the channel NAME, or of the directory DIR that is being recorded.
 
     Whatever has a slash in it, or is a directory, is a DIR.  A channel has one recorder or tail at a time; beside a
-    recorder, give its directory.  At the end, spans that have begun and not ended are named, with what came last in
-    them: where a killed process was.
+    recorder, give its directory.
+
+    At the end, text tells which spans have begun and not ended.
     """
-    from shmtrace.export.text import json_line, open_line, text_line
+    from shmtrace.export.text import json_line, open_span_line, text_line
     from shmtrace.reader.source import stop_on_signals
     from shmtrace.reader.spans import Spans
 
     line: Callable[[Record], str] = json_line if as_json else text_line
     out = sys.stdout.buffer
     spans = Spans()
+
+    def write(text: str) -> None:
+        out.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
     with stop_on_signals() as stop, _batches(source, stop, once=once) as batches:
         for batch in batches:
             for record in batch:
-                spans.add(record)
-                out.write(line(record).encode("utf-8", "backslashreplace") + b"\n")
+                write(line(record))
+                if not as_json:
+                    spans.add(record)
+            out.flush()
+        if not stop.requested:
+            for span in spans:
+                write(open_span_line(span, spans.around(span.begin), lossy=spans.losses > span.losses))
+            if spans.forgotten:
+                write(f"open: {spans.forgotten:,} more that began earlier, if they did not end")
             out.flush()
         for span in () if as_json else spans:
             out.write(open_line(span).encode("utf-8", "backslashreplace") + b"\n")
@@ -60,7 +74,12 @@ def _batches(source: str, stop: Stop, *, once: bool) -> Iterator[Iterator[Iterat
         return
     decoder = Decoder(_complain)
     with FifoSource(open_streamed(source), once=once, stopping=stop) as fifo:
-        yield (decoder.records(items, source) for items in fifo.batches())
+        yield (_records(decoder, items, source) for items in fifo.batches())
+
+
+def _records(decoder: Decoder, items: list[Item], source: str) -> Iterator[Record]:
+    decoder.learn(items, contexts=True)  # a lane may come ahead of the one where its contexts are defined
+    return decoder.records(items, source)
 
 
 def _complain(line: str) -> None:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from ..reader import Record
     from ..reader.spans import OpenSpan
 
-__all__ = ["json_line", "open_line", "text_line"]
+__all__ = ["json_line", "open_span_line", "text_line"]
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+USUAL_LEVELS = {None, "info"}  # go without saying
 _MARKS = {"begin": "> ", "end": "< "}
 
 
@@ -27,8 +28,8 @@ def json_line(record: Record) -> str:
     """The record as one JSON object, without a line break.
 
     Bytes that are UTF-8 become text; others become base64 under the field's name with `_base64` behind it.  `NaN`,
-    `Infinity` and `-Infinity` are strings.  `span`, `parent` and `level` are there where a record has them; info is not
-    said.
+    `Infinity` and `-Infinity` are strings.  `span`, `parent` and `level` are there only if the record has them; a level
+    of info is not said.
     """
     line: dict[str, object] = {
         "time_ns": record.time_ns,
@@ -45,35 +46,44 @@ def json_line(record: Record) -> str:
         line["span"] = record.span
     if record.parent is not None:
         line["parent"] = record.parent
-    if record.level not in {None, "info"}:
+    if record.level not in USUAL_LEVELS:
         line["level"] = record.level
     return _encode(line)
 
 
 def text_line(record: Record) -> str:
     """The record for people: local time, cpu, who wrote it, what.  Without any character that a terminal would obey."""
-    seconds, rest = divmod(record.time_ns, 1_000_000_000)
-    when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
-    who = "-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]"
-    what = _MARKS.get(record.kind, "") + record.name
-    level = "" if record.level in {None, "info"} else f" {record.level}:"
-    return _printable(f"{when} {record.cpu:3} {who}{level} {what}{_shown_fields(record)}")
+    level = "" if record.level in USUAL_LEVELS else f"[{record.level}] "
+    return _printable(f"{_when(record)} {record.cpu:3} {_who(record)} {level}{_what(record)}")
 
 
-def open_line(span: OpenSpan) -> str:
-    """A span that never ended, for people: what, who, since when, and its last record."""
+def open_span_line(span: OpenSpan, around: OpenSpan | None, *, lossy: bool) -> str:
+    """A span that never ended, for people: what, in which other one, who, since when, and its last record.
+
+    `lossy` says that records are missing, of which its end may be one.
+    """
     begin, last = span.begin, span.last
-    seconds, rest = divmod(begin.time_ns, 1_000_000_000)
-    since = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{rest:09}"
-    who = f"{begin.process}[{begin.pid}] {begin.thread}[{begin.tid}]"
-    line = f"open: {begin.name}{_shown_fields(begin)} in {who} since {since}"
-    if last is not begin:
-        after_ms = (last.time_ns - begin.time_ns) / 1e6
-        line += f", last: {_MARKS.get(last.kind, '')}{last.name}{_shown_fields(last)} (+{after_ms:.3f} ms)"
-    return _printable(line)
+    inside = "" if around is None else f" in {around.begin.name}"
+    then = "nothing" if last is begin else f"{_what(last)} (+{(last.monotonic_ns - begin.monotonic_ns) / 1e6:.1f} ms)"
+    doubt = "  (records are missing: its end may be one of them)" if lossy else ""
+    what = f"{begin.name}{_fields(begin)}{inside}"
+    return _printable(f"open: {what}  {_who(begin)} since {_when(begin)}  last: {then}{doubt}")
 
 
-def _shown_fields(record: Record) -> str:
+def _when(record: Record) -> str:
+    seconds, rest = divmod(record.time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
+
+
+def _who(record: Record) -> str:
+    return "-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]"
+
+
+def _what(record: Record) -> str:
+    return f"{_MARKS.get(record.kind, '')}{record.name}{_fields(record)}"
+
+
+def _fields(record: Record) -> str:
     return "".join(f" {name}={_shown(value)}" for name, value in record.fields.items())
 
 

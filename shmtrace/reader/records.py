@@ -13,7 +13,7 @@ import re
 import stat
 import time
 import warnings
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from .. import wire
 from ..layout import UNKNOWN_WRITER, WIDTHS
@@ -195,10 +195,7 @@ class Decoder:
         return self.finish(self.decode(items, place))
 
     def finish(self, raws: Iterable[Raw]) -> Iterator[Record]:
-        """Records with what others tell about them: their context's fields, and the spans that their thread has open.
-
-        That is exact if they come in the order of time.
-        """
+        """Adds what other records tell: a context's fields, and the spans of a thread.  Exact in the order of time."""
         for _, record, context in raws:
             if context and record.pid is not None:
                 if context == wire.BY_THREAD:
@@ -206,7 +203,9 @@ class Decoder:
                     context = 0 if inner is None else inner.context  # noqa: PLW2901 - now it is known
                 key = record.pid, record.process_start, context
                 if record.kind == CONTEXT:
-                    self._contexts.define(key, cast("bytes", record.fields["msgpack"]))
+                    body = record.fields["msgpack"]
+                    assert isinstance(body, bytes)
+                    self._contexts.define(key, body)
                     continue
                 self._contexts.add_to(record.fields, key)
             if record.kind != CONTEXT:
@@ -296,8 +295,9 @@ class Decoder:
     def _loss(self, packet: Packet, cycles: int, reason: str, count: int) -> Raw:
         fields: Fields = {"reason": reason, "count": count}
         wall, monotonic = self._convert(cycles)
-        nobody = (None, None, None, None)
-        record = Record(wall, monotonic, cycles, "loss", "loss", packet.cpu, packet.lane, *nobody, fields)
+        record = Record(
+            wall, monotonic, cycles, "loss", "loss", packet.cpu, packet.lane, None, None, None, None, fields
+        )
         return cycles, record, 0
 
     def _convert(self, cycles: int) -> tuple[int, int]:

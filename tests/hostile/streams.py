@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from shmtrace.reader.stream import Item
 
 CLASSES = (
-    wire.event(16, "numbers", wire.class_fields("a:u8 b:i64 c:f64 d:bool"), 6, "begin"),
+    wire.event(16, "numbers", wire.class_fields("a:u8 b:i64 c:f64 d:bool", "begin"), 6, "begin"),
     wire.event(17, "texts", wire.class_fields("text:str data:bytes rest:u16")),
 )
-NUMBERS = struct.pack("<Bqd?", 1, -1, 0.5, True)
-TEXTS = b"text\0" + struct.pack("<H3sH", 3, b"abc", 7)
+NUMBERS = struct.pack("<4IBqd?", 9, 2, wire.BY_THREAD, 4, 1, -1, 0.5, True)
+TEXTS = struct.pack("<2I", wire.BY_THREAD, 2) + b"text\0" + struct.pack("<H3sH", 3, b"abc", 7)
 LOG = b"\x82\xa3msg\xa5hello\xa1n\xcb" + struct.pack(">d", float("nan"))
 KEYS = (
     wire.PACKET_MAGIC.to_bytes(4, "little") + UUID.bytes,
