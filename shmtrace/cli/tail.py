@@ -58,9 +58,6 @@ def command(source: str, *, as_json: bool, once: bool) -> None:
             if spans.forgotten:
                 write(f"open: {spans.forgotten:,} more that began earlier, if they did not end")
             out.flush()
-        for span in () if as_json else spans:
-            out.write(open_line(span).encode("utf-8", "backslashreplace") + b"\n")
-        out.flush()
 
 
 @contextmanager

@@ -60,6 +60,21 @@ def test_fields_of_bytes_and_of_their_length_are_told_apart() -> None:
     assert known.fields == (("x", "u16"), ("y", "bytes"), ("y_length", "u16"), ("z", "u8"))
 
 
+@pytest.mark.parametrize("kind", wire.KINDS)
+def test_the_fields_of_a_kind_are_told_apart_from_the_users(kind: str) -> None:
+    text = "span:u32 y:bytes y_length:u16 z:f32[] c:i8{low=-1,high=1} d:u64[3]"
+    known = reader.describe(describe(wire.event(16, "x", wire.class_fields(text, kind), 6, kind))).classes[16]
+    assert known.own == len(wire.KINDS[kind])
+    assert " ".join(f"{name}:{type_}" for name, type_ in known.fields) == text
+
+
+def test_arrays_and_labels_are_decoded_behind_the_fields_of_the_kind() -> None:
+    fields = wire.class_fields("a:u16[] b:i8{low=-1,high=1} c:f64[2] e:i8{low=-1,high=1}", "event")
+    known = reader.describe(describe(wire.event(16, "x", fields))).classes[16]
+    body = struct.pack("<IIHHHbddb", 5, 6, 2, 1, 65535, -1, 0.5, 2.0, 7)
+    assert known.decode(memoryview(body)) == ((5, 6), {"a": [1, 65535], "b": "low", "c": [0.5, 2.0], "e": 7})
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(min_size=1))
 def test_any_name_comes_back_as_it_was_written(name: str) -> None:
