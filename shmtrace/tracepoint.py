@@ -15,6 +15,7 @@ from . import layout, place, wire
 from .classes import define, switch_address
 from .context import address_of
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
+from .known import add as remember
 from .errors import InvalidName, TooManyTracepoints, TracepointConflict
 from .layout import CONTEXT, CONTROL, EVENT
 from .native import functions, is_ready
@@ -408,6 +409,7 @@ def make(channel: Channel, kind: str, name: str, level: str | int, fields: dict[
             known = KINDS[kind](channel, kind, name, number, text)
         known.prepare()
         channel.events[key] = known
+        remember(known)
     elif known.fields != text:
         raise TracepointConflict(
             f"{name!r} has the fields ({known.fields}) already, not ({text}): give it another name"

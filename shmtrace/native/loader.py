@@ -13,7 +13,8 @@ import struct
 
 SYMBOLS = frozenset((
     "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get", "PyContextVar_Set",
-    "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
+    "PyErr_CheckSignals", "PyErr_SetInterrupt", "PyGILState_GetThisThreadState", "PyThreadState_GetUnchecked",
+    "Py_AddPendingCall", "_PyThreadState_UncheckedGet", "dprintf", "strcmp", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
     "PyExc_ValueError", "PyFloat_AsDouble", "PyFloat_Type", "PyLong_AsLongLong", "PyLong_FromLong", "PyLong_Type",
     "PyObject_CallOneArg", "PyObject_GetBuffer", "PyObject_Vectorcall", "PyThreadState_Get", "PyUnicode_AsUTF8AndSize",
     "Py_DecRef", "Py_IncRef", "_Py_FalseStruct", "_Py_NoneStruct", "_Py_TrueStruct", "__errno_location",
