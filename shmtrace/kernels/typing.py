@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
+from numba.core.registry import cpu_target
 from numba.core.typing import signature
 from numba.extending import (
     intrinsic,
@@ -371,3 +372,7 @@ def lower_call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     result = call(builder, [args[0], *values_in])
     context.add_linking_libs(builder, getattr(call, "libs", ()))
     return result
+
+# This module is imported in the middle of a compilation, when the contexts have been filled already.
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
