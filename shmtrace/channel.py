@@ -8,7 +8,7 @@ import mmap
 import os
 import sys
 
-from . import layout
+from . import known, layout
 from .context import make_context, segment_context
 from .errors import (
     ChannelBusy,
@@ -284,21 +284,26 @@ class Channel(_Handle):
     `fifo`, not here.
     """
 
-    __slots__ = ("__weakref__", "_attachment", "_fifo", "event", "events", "log", "name")
+    __slots__ = ("__weakref__", "_attachment", "_fifo", "event", "events", "is_ambient", "log", "name")
 
     event: Callable[[Any], bool]
     log: Callable[..., bool]
     name: str  #: of the channel; "" if there is none
+    is_ambient: bool  # whichever $SHMTRACE or a block names, not one that the program calls by its name
     events: dict[tuple[str, str], Event]  # that were defined through this object, by kind and name
 
-    def __init__(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
+    def __init__(
+        self, attachment: _Attachment | None, name: str, pending: int = 0, *, is_ambient: bool = False
+    ) -> None:
         self._fifo = os.devnull
         self.events = {}
+        self.is_ambient = is_ambient
         self._use(attachment, name, pending)
         if attachment is None and not is_ready("producer"):  # who is not traced does not pay for a compiler
             self.event = self._event_late if pending else _event_off
         else:
             self._make_event()
+        known.add(self)
 
     def _make_event(self) -> None:
         self.event = make_builtin(functions("producer")["channel_event"], self, "event", METH_O, EVENT_DOC)
@@ -583,7 +588,7 @@ def create_channel(
         clock=(kind, *read_clocks(kind)), session=_session,
     )  # fmt: skip
     try:
-        return open_channel(name)
+        return Channel(_attachment(name), name, is_ambient=_session != (0, 0))
     except SharedMemoryUnavailable:  # no address space left, for one
         with creation.names_locked():
             if os.stat(segment_path(name)).st_ino == inode:
@@ -620,14 +625,14 @@ def attach() -> Channel:
     """
     name = os.environ.get("SHMTRACE", "")
     if not name:
-        return Channel(None, "")
+        return Channel(None, "", is_ambient=True)
     try:
-        return Channel(_attachment_or_kept(name), name)
+        return Channel(_attachment_or_kept(name), name, is_ambient=True)
     except ChannelNotFound:
-        return Channel(None, name, pending=id(_attach_late))
+        return Channel(None, name, pending=id(_attach_late), is_ambient=True)
     except Exception as error:  # noqa: BLE001  (tracing never raises into the program)
         _complain(name, error)
-        return Channel(None, name)
+        return Channel(None, name, is_ambient=True)
 
 
 def _attach_late(channel: Channel) -> None:

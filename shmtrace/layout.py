@@ -401,6 +401,36 @@ class EVENT:
     use_type: U64 = 88  # a span's begin: the type of `load(3)`
 
 
+class KERNELS:
+    """What code that numba compiled for users finds behind a symbol, in every process: functions of native/kernel.py.
+
+    `resolve` is the first word for ever, whatever else changes: a kernel of another version asks it, and gets nothing.
+    """
+
+    resolve: U64 = 0  # 0: no object code of ours has been placed, so nothing can be recorded
+    register: U64 = 8
+    take: U64 = 16
+    attach: U64 = 24
+    refuse: U64 = 32
+    text_size: U64 = 40
+    put_text: U64 = 48
+    attach_pending: U64 = 56
+    attach_asked: U64 = 64  # the channel for which the main thread was asked last
+    known: U64 = 72  # address of the newest KNOWN
+    count: U64 = 80  # of KNOWN
+
+
+class KNOWN:
+    """Something that kernels may look for: by its own text in this process, by one of the others elsewhere."""
+
+    next: U64 = 0
+    text: U64 = 8  # these are C strings; the first one begins with a mark, KERNEL_MARK_BYTES long
+    named: U64 = 16
+    ambient: U64 = 24  # 0: it is not ambient
+    cell: U64 = 32  # address of an EVENT; of a Channel
+    is_channel: U64 = 40
+
+
 class FIELD:
     """How a value is written; see encoding.py."""
 
@@ -474,6 +504,8 @@ PACKING_BYTES = 96
 COPY_BYTES = 40
 RESERVATION_BYTES = 32
 EVENT_BYTES = 96
+KERNELS_BYTES, KNOWN_BYTES = 88, 48
+KERNEL_MARK_BYTES = 48  # hexadecimal: 32 of the process, 16 of the object
 FIELD_BYTES = 8
 THREADS_BYTES = 128
 HERE_BYTES = 32
@@ -625,6 +657,7 @@ def _check() -> None:
         (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
         (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (HERE, HERE_BYTES),
         (PLACE, PLACE_BYTES),
+        (KERNELS, KERNELS_BYTES), (KNOWN, KNOWN_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

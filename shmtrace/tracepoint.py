@@ -16,6 +16,7 @@ from .classes import define, switch_address
 from .context import address_of
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
 from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointConflict
+from .known import add as remember
 from .layout import CONTEXT, CONTROL, EVENT
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
@@ -408,6 +409,7 @@ def make(channel: Channel, kind: str, name: str, level: str | int, fields: dict[
             known = KINDS[kind](channel, kind, name, number, text)
         known.prepare()
         channel.events[key] = known
+        remember(known)
     elif known.fields != text:
         raise TracepointConflict(
             f"{name!r} has the fields ({known.fields}) already, not ({text}): give it another name"

@@ -100,7 +100,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def code_file(directory: Path, unit: str) -> Path:
-    return directory / f"{unit}-{native._key(unit)}.o"
+    return directory / f"{unit}-{native.code_key(unit)}.o"
 
 
 @pytest.fixture(params=["producer", "collector"])
@@ -336,11 +336,11 @@ def test_the_key_follows_the_sources(tmp_path: Path) -> None:
     package = Path(native.__file__).parent.parent
     copy = Path(shutil.copytree(package, tmp_path / "shmtrace", ignore=shutil.ignore_patterns("__pycache__")))
     (copy / "wire.py").write_text((copy / "wire.py").read_text() + "#\n")
-    program = "from shmtrace import native; print(native.__file__, *(native._key(unit) for unit in native.UNITS))"
+    program = "from shmtrace import native; print(native.__file__, *(native.code_key(unit) for unit in native.UNITS))"
     result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     where, *keys = result.stdout.split()
     assert where.startswith(str(tmp_path))
-    assert not set(keys) & {native._key(unit) for unit in native.UNITS}
+    assert not set(keys) & {native.code_key(unit) for unit in native.UNITS}
 
 
 def test_processes_that_compile_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:

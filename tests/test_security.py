@@ -814,7 +814,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert found is not None
     directory = tmp_path_factory.mktemp("warm")
     for unit in native.UNITS:
-        shutil.copy2(Path(found, f"{unit}-{native._key(unit)}.o"), directory)
+        shutil.copy2(Path(found, f"{unit}-{native.code_key(unit)}.o"), directory)
     return directory
 
 
@@ -829,7 +829,7 @@ def cache(warm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def code_file(cache: Path, unit: str) -> Path:
-    return cache / f"{unit}-{native._key(unit)}.o"
+    return cache / f"{unit}-{native.code_key(unit)}.o"
 
 
 @needs_root

@@ -19,12 +19,14 @@ from .steps import is_watched
 UNITS = {
     "producer": ("entry", "PRODUCER"),
     "typed": ("typed", "TYPED_ENTRIES"),
+    "kernel": ("kernel", "KERNEL_ENTRIES"),
     "collector": ("collect", "COLLECTOR_ENTRIES"),
 }
 DIGEST_BYTES = 8
 TURN_LIMIT_S = 120.0  # whoever compiles for longer is stopped
 
 _loaded: dict[str, dict[str, int]] = {}
+_compiling: list[str] = []
 
 
 def functions(unit: str) -> dict[str, int]:
@@ -39,6 +41,11 @@ def is_ready(unit: str) -> bool:
     if unit not in _loaded and (found := _from_cache(unit)) is not None:
         _loaded[unit] = found
     return unit in _loaded
+
+
+def is_compiling() -> bool:
+    """True while this process compiles for us."""
+    return bool(_compiling)
 
 
 def warmup() -> str | None:
@@ -67,7 +74,7 @@ def _is_private(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def _key(unit: str) -> str:
+def code_key(unit: str) -> str:
     """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu.  Raises OSError."""
     parts = [repr((unit, is_watched(), sys.version, sys.abiflags, object.__basicsize__)).encode()]
     here = os.path.dirname(__file__)
@@ -100,7 +107,7 @@ def _from_cache(unit: str) -> dict[str, int] | None:
     if directory is None:
         return None
     try:
-        key = f"{unit}-{_key(unit)}"
+        key = f"{unit}-{code_key(unit)}"
         file = os.open(os.path.join(directory, f"{key}.o"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, MemoryError):
         return None
@@ -140,8 +147,12 @@ def _compile(unit: str) -> None:
         from .compiler import compile_object
 
         module, entries = UNITS[unit]
-        code = compile_object(getattr(import_module(f"{__name__}.{module}"), entries))
-        key = f"{unit}-{_key(unit)}"
+        _compiling.append(unit)
+        try:
+            code = compile_object(getattr(import_module(f"{__name__}.{module}"), entries))
+        finally:
+            _compiling.pop()
+        key = f"{unit}-{code_key(unit)}"
         if directory is None or not _store(os.path.join(directory, f"{key}.o"), _digest(key, code) + code):
             say(
                 "compiled code cannot be kept, so each process that begins to trace compiles for some seconds: set "

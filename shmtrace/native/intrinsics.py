@@ -378,3 +378,34 @@ def external_double(symbol: str) -> Any:
         return types.int64(types.int64), generate
 
     return call
+
+
+def pointer_call(arguments: int) -> Any:
+    """A function that calls the C function at its first argument with so many more integers."""
+    prototype = ir.FunctionType(_I64, [_I64] * arguments)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(_pointer(builder, args[0], prototype), args[1:])
+
+    int64 = types.int64
+    functions = {
+        1: lambda typingctx, f, a: (int64(int64, int64), generate),
+        3: lambda typingctx, f, a, b, c: (int64(int64, int64, int64, int64), generate),
+        4: lambda typingctx, f, a, b, c, d: (int64(int64, int64, int64, int64, int64), generate),
+        5: lambda typingctx, f, a, b, c, d, e: (int64(int64, int64, int64, int64, int64, int64), generate),
+    }
+    return intrinsic(functions[arguments])
+
+
+def symbol_address(symbol: str) -> Any:
+    """A function that gives the address of data behind a symbol that the linker knows."""
+
+    @intrinsic
+    def address(typingctx: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            known = builder.module.globals.get(symbol)
+            return builder.ptrtoint(known or ir.GlobalVariable(builder.module, _I64, symbol), _I64)
+
+        return types.int64(), generate
+
+    return address

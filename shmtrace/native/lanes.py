@@ -94,7 +94,7 @@ REFUSED, RECORDED, FULL = 0, 1, 2  # what became of a record; FULL: mode block, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-Function = TypeVar("Function", bound="Callable[..., int | tuple[int, int] | None]")
+Function = TypeVar("Function", bound="Callable[..., int | tuple[int, ...] | None]")
 inlined: Callable[[Function], Function] = numba.njit(error_model="numpy", forceinline=True, _nrt=False)
 apart: Callable[[Function], Function] = numba.njit(
     error_model="numpy", forceinline=False, _nrt=False
@@ -502,13 +502,11 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
 
 
 @inlined
-def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
-    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, and its position.  In its place REFUSED or FULL.
+def take_first(context: int, me: int, slot: int, need: int) -> tuple[int, int, bool]:
+    """P2 to P4: the first lane of a cpu slot, its position, and True, if it was free and has room for `need` bytes.
 
-    The position that was checked is the one that is used: whoever writes into the segment cannot change it in between.
+    Else False, and the lane if it is taken all the same, or 0.
     """
-    cpu_slots = read64(context + CONTEXT.cpu_slots)
-    slot = cpu if likely(cpu < cpu_slots) else cpu % cpu_slots
     lane = lane_at(context, slot, 0)
     step(STEP.P2)
     # P2, acquire: matched by the release of P12, E5 and R5
@@ -519,9 +517,21 @@ def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
             load32(read64(context + CONTEXT.recording)) != 0  # P3: ordered after P2 by its acquire
             and has_room(context, position, need)
         ):
-            return lane, position
-    else:
-        lane = 0
+            return lane, position, True
+        return lane, 0, False
+    return 0, 0, False
+
+
+@inlined
+def slot_of(context: int, cpu: int) -> int:
+    """The slot of a cpu, whose number may be greater than the segment knows."""
+    cpu_slots = read64(context + CONTEXT.cpu_slots)
+    return cpu if likely(cpu < cpu_slots) else cpu % cpu_slots
+
+
+@inlined
+def take_other(context: int, me: int, slot: int, lane: int, need: int) -> tuple[int, int]:
+    """P2 to P9, where `take_first` did not do: any lane with room; in its place REFUSED or FULL."""
     lane = find_room(context, me, slot, lane, need)
     if lane <= FULL:
         return lane, 0
@@ -531,6 +541,19 @@ def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
         give_back(lane)
         return REFUSED, 0
     return lane, position
+
+
+@inlined
+def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
+    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, and its position.  In its place REFUSED or FULL.
+
+    The position that was checked is the one that is used: whoever writes into the segment cannot change it in between.
+    """
+    slot = slot_of(context, cpu)
+    lane, position, found = take_first(context, me, slot, need)
+    if likely(found):
+        return lane, position
+    return take_other(context, me, slot, lane, need)
 
 
 @apart

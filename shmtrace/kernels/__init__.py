@@ -1,0 +1,101 @@
+"""Events inside users' numba kernels.  numba calls `init` (an entry point) before it compiles or loads anything.
+
+A kernel has no address and no id of a process in it, since numba keeps kernels in files.  It finds its cell at run
+time: through SYMBOL, the table layout.KERNELS, whose functions native/kernel.py are, by a text that says which object it
+was compiled with and what that is.  See docs/design.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from types import BuiltinFunctionType, MethodType
+
+from .. import known, layout
+from ..channel import Channel
+from ..context import address_of
+from ..native import code_key, functions, is_compiling, is_ready
+from ..tracepoint import Event, Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SYMBOL = "shmtrace_kernels"
+table = (ctypes.c_uint64 * (layout.KERNELS_BYTES // 8))()
+_mark = os.urandom(16).hex()
+_kept: dict[int, tuple[object, bytes, list[object]]] = {}  # by id: whatever kernels may look for lives for ever
+
+
+def init() -> None:
+    """Make tracepoints known to numba."""
+    import llvmlite.binding as llvm
+    from numba.extending import typeof_impl
+
+    llvm.add_symbol(SYMBOL, ctypes.addressof(table))
+    known.listen(_enter)
+    for kind in (BuiltinFunctionType, MethodType):
+
+        @typeof_impl.register(kind)
+        def typeof_callable(value: Any, context: Any) -> Any:
+            if isinstance(value.__self__, (Channel, Event)):
+                from .typing import type_of
+
+                return type_of(value)
+            return typeof_impl.dispatch(object)(value, context)
+
+    @typeof_impl.register(Channel)
+    @typeof_impl.register(Span)
+    def typeof_object(value: Any, context: Any) -> Any:
+        from .typing import type_of
+
+        return type_of(value)
+
+
+def place() -> None:
+    """Place the object code and fill in the table."""
+    if table[0]:
+        return
+    code = functions("kernel")
+    for name, at in layout.fields_of(layout.KERNELS).items():
+        if name != "resolve" and f"kernel_{name}" in code:
+            table[at // 8] = code[f"kernel_{name}"]
+    table[0] = code["kernel_resolve"]
+
+
+def _enter(thing: object) -> None:
+    """Something was made.  What is off for good, or made while we compile, does not wait for a compiler."""
+    channel = thing if isinstance(thing, Channel) else thing._channel if isinstance(thing, Event) else None  # noqa: SLF001
+    if channel is not None and not is_compiling() and (channel.segment is not None or is_ready("kernel")):
+        place()
+    enter(thing)
+
+
+def enter(thing: object) -> bytes:
+    """Make an object known to kernels; the text by which it is found."""
+    if id(thing) in _kept:
+        return _kept[id(thing)][1]
+    if isinstance(thing, Channel):
+        channel, what, cell = thing, "channel", id(thing)
+    else:
+        assert isinstance(thing, Event)
+        channel, cell = thing._channel, address_of(thing.cell)  # noqa: SLF001
+        what = f"{thing._kind} {thing.name!r} ({thing.fields})"  # noqa: SLF001
+    # a kernel of another version has another text, so it finds nothing
+    version = code_key("kernel")[:16]
+    named = f"{what} of channel {channel.name!r}, version {version}"
+    ambient = f"{what} of the channel of $SHMTRACE or record(), version {version}"
+    text = f"{_mark}{len(_kept):016x}{ambient if channel.is_ambient else named}".encode()
+    texts = [ctypes.create_string_buffer(part) for part in (text, named.encode(), ambient.encode())]
+    entry = (ctypes.c_uint64 * (layout.KNOWN_BYTES // 8))(
+        table[layout.KERNELS.known // 8],
+        *(ctypes.addressof(part) for part in texts),
+        cell,
+        isinstance(thing, Channel),
+    )
+    if not channel.is_ambient:
+        entry[layout.KNOWN.ambient // 8] = 0
+    _kept[id(thing)] = (thing, text, [entry, texts])
+    table[layout.KERNELS.known // 8] = ctypes.addressof(entry)
+    table[layout.KERNELS.count // 8] += 1
+    return text

@@ -1,0 +1,117 @@
+"""The fast path of an event in a kernel: from the switch to the commit, compiled into the user's function."""
+
+from __future__ import annotations
+
+from .. import layout
+from ..native import intrinsics as do
+from ..native.entry import BYTES_DATA, OBJECT_SLOT
+from ..native.intrinsics import frozen, likely, load32, load64, read64
+from ..native.lanes import (
+    CONTEXT,
+    RECORD_BYTES,
+    address_of_position,
+    commit,
+    current_cpu,
+    give_back,
+    inlined,
+    padded,
+    put_header,
+    registered,
+    slot_of,
+    take_first,
+)
+from . import SYMBOL
+
+EVENT, KERNELS = frozen(layout.EVENT), frozen(layout.KERNELS)
+table = do.symbol_address(SYMBOL)
+call1, call3, call4, call5 = (do.pointer_call(count) for count in (1, 3, 4, 5))
+place_out = do.scratch(16)
+
+
+@inlined
+def channel_context(channel: int) -> int:
+    """Address of a channel's CONTEXT."""
+    return load64(channel + OBJECT_SLOT) + BYTES_DATA
+
+
+@inlined
+def is_recording(context: int) -> bool:
+    """P1."""
+    return load32(load64(context + CONTEXT.recording)) != 0
+
+
+@inlined
+def is_channel_on(channel: int) -> bool:
+    """P1, for a blob; a channel that is still to be attached is attached."""
+    context = channel_context(channel)
+    if is_recording(context):
+        return True
+    if load64(context + CONTEXT.pending) == 0:
+        return False
+    call3(load64(table() + KERNELS.attach), context, channel, table())
+    return is_recording(channel_context(channel))
+
+
+@inlined
+def is_event_on(cell: int) -> bool:
+    """P1, for a class."""
+    context = load64(cell + EVENT.context)
+    if not is_recording(context):
+        if load64(context + CONTEXT.pending) == 0:
+            return False
+        call3(load64(table() + KERNELS.attach), context, load64(cell + EVENT.owner), table())
+        if not is_recording(load64(cell + EVENT.context)):
+            return False
+    return load32(load64(cell + EVENT.enabled)) != 0
+
+
+@inlined
+def refuse(context: int) -> bool:
+    """Wrong arguments, counted."""
+    return call1(load64(table() + KERNELS.refuse), context) != 0
+
+
+@inlined
+def open_record(context: int, identifier: int, size: int) -> tuple[int, int, int]:
+    """P2 to P10: a lane with a header in it, 0 if there is none; where the body goes; the position to be committed."""
+    me = registered(context)
+    if not likely(me != 0):
+        me = call1(load64(table() + KERNELS.register), context)
+    need = RECORD_BYTES + padded(size)
+    cpu = current_cpu(context)
+    lane, position, found = take_first(context, me, slot_of(context, cpu), need)
+    if not likely(found):
+        out = place_out()
+        lane = call5(load64(table() + KERNELS.take), context, me, lane, need, out)
+        if lane == 0:
+            return 0, 0, 0
+        position, cpu = load64(out), load64(out + 8)
+    target = address_of_position(context, position)
+    put_header(context, lane, target, identifier, cpu, me, size)
+    return lane, target + RECORD_BYTES, position + need
+
+
+@inlined
+def close_record(lane: int, position: int) -> bool:
+    """P11, P12."""
+    commit(lane, position)
+    give_back(lane)
+    return True
+
+
+@inlined
+def limit_of(context: int) -> int:
+    """Bytes of the longest body."""
+    return read64(context + CONTEXT.limit)
+
+
+@inlined
+def text_size(data: int, length: int, kind: int) -> int:
+    """See native/kernel.py."""
+    return call3(load64(table() + KERNELS.text_size), data, length, kind)
+
+
+@inlined
+def put_text(at: int, data: int, length: int, kind: int) -> int:
+    """See native/kernel.py."""
+    return call4(load64(table() + KERNELS.put_text), at, data, length, kind)
