@@ -154,7 +154,7 @@ def spans_of(records: list[Record]) -> list[tuple[Record, Record | None]]:
             stack.append(record)
         elif record.kind == "end":
             assert stack[-1].name == record.name, "they nest"
-            assert record.fields["exception"] == ""
+            assert "exception" not in record.fields
             found.append((stack.pop(), record))
     return found + [(record, None) for stack in begun.values() for record in stack]
 

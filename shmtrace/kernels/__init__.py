@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SYMBOL = "shmtrace_kernels"
 table = (ctypes.c_uint64 * (layout.KERNELS_BYTES // 8))()
 _mark = os.urandom(16).hex()
+_users: list[bool] = []  # True: it is the user who has imported numba, not our compiler
 _kept: dict[int, tuple[object, bytes, list[object]]] = {}  # by id: whatever kernels may look for lives for ever
 
 
@@ -33,6 +34,7 @@ def init() -> None:
     from numba.extending import typeof_impl
 
     llvm.add_symbol(SYMBOL, ctypes.addressof(table))
+    _users.append(not is_compiling())
     known.listen(_enter)
     for kind in (BuiltinFunctionType, MethodType):
 
@@ -64,9 +66,9 @@ def place() -> None:
 
 
 def _enter(thing: object) -> None:
-    """Something was made.  What is off for good, or made while we compile, does not wait for a compiler."""
+    """Something was made.  Who does not use numba, or whose channel is off, does not wait for a compiler."""
     channel = thing if isinstance(thing, Channel) else thing._channel if isinstance(thing, Event) else None  # noqa: SLF001
-    if channel is not None and not is_compiling() and (channel.segment is not None or is_ready("kernel")):
+    if channel is not None and not is_compiling() and (is_ready("kernel") or (channel.segment and _users[0])):
         place()
     enter(thing)
 
