@@ -1,8 +1,8 @@
 """Events inside users' numba kernels.  numba calls `init` (an entry point) before it compiles or loads anything.
 
 A kernel has no address and no id of a process in it, since numba keeps kernels in files.  It finds its cell at run
-time: through SYMBOL, the table layout.KERNELS, whose functions native/kernel.py are, by a text that says which object it
-was compiled with and what that is.  See docs/design.md.
+time: through SYMBOL, the table layout.KERNELS, whose functions native/kernel.py are, by a text that says which object
+it was compiled with and what that is.  See docs/kernels.md.
 """
 
 from __future__ import annotations
