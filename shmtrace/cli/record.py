@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from shmtrace.reader.stream import Item
 
 
 @click.command
@@ -27,7 +31,6 @@ def command(name: str, directory: Path, *, once: bool) -> None:
     from shmtrace.reader import DirectoryNotEmpty
     from shmtrace.reader.recorder import Recorder
     from shmtrace.reader.source import FifoSource, stop_on_signals
-    from shmtrace.reader.stream import Skipped
     from shmtrace.segment import open_streamed
 
     if directory.is_dir() and any(directory.iterdir()):  # said before anything is opened
@@ -42,14 +45,20 @@ def command(name: str, directory: Path, *, once: bool) -> None:
         with recorder:
             for items in source.batches():
                 recorder.add(items)
-                for item in items:
-                    if isinstance(item, Skipped):
-                        click.echo(
-                            f"shmtrace: {name}: byte {item.offset}: {item.size} bytes skipped: {item.why}", err=True
-                        )
+                _tell(name, items)
+                items.clear()  # so that the parser can use its memory again
                 if recorder.failure is not None:
                     stop.requested = True  # what the reader has taken already comes, and is counted
             source.close()  # from now on the counts do not change
             click.echo(f"shmtrace: {recorder.summary()}", err=True)
     if recorder.failure is not None:
         raise recorder.failure
+
+
+def _tell(name: str, items: list[Item]) -> None:
+    """Name the bytes that were passed over."""
+    from shmtrace.reader.stream import Skipped
+
+    for item in items:
+        if isinstance(item, Skipped):
+            click.echo(f"shmtrace: {name}: byte {item.offset}: {item.size} bytes skipped: {item.why}", err=True)

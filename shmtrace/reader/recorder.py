@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
+MOST_AT_ONCE = 256  # packets of a `writev`; the system takes 1,024
 LOCK_S = 1.0  # a follower tries the lock for an instant, again and again
 
 
@@ -98,18 +99,32 @@ class Recorder:
 
     def add(self, items: Iterable[Item]) -> None:
         """Writes what a parser gave.  Sets `failure`, instead of raising, when there is no room for it."""
+        lanes: dict[str, list[Packet]] = {}
         for item in items:
             if isinstance(item, Packet):
                 self._count(item)
+                lanes.setdefault(f"stream_{item.cpu}_{item.lane}", []).append(item)
+            elif isinstance(item, Metadata):  # what came ahead of it is written first
+                self._write_lanes(lanes)
+                lanes = {}
+                self._try(self._write_metadata, item.text.encode())
+        self._write_lanes(lanes)
+
+    def _write_lanes(self, lanes: dict[str, list[Packet]]) -> None:
+        for name, packets in lanes.items():
             if self.failure is None:
-                try:
-                    self._write(item)
-                except OSError as error:
-                    self.failure = OutputFailed(
-                        f"recording ended: {self.directory} cannot be written: {error.strerror}; what is there is valid"
-                    )
-            if self.failure is not None and isinstance(item, Packet):
-                self._count_unwritten(item)
+                self._try(self._append, name, packets)
+            for packet in packets if self.failure is not None else ():  # `_append` has taken out what it wrote
+                self._count_unwritten(packet)
+
+    def _try(self, write: Callable[..., None], *arguments: object) -> None:
+        if self.failure is None:
+            try:
+                write(*arguments)
+            except OSError as error:
+                self.failure = OutputFailed(
+                    f"recording ended: {self.directory} cannot be written: {error.strerror}; what is there is valid"
+                )
 
     def _count(self, packet: Packet) -> None:
         """Looks at what the collector put at the head of the packet."""
@@ -140,12 +155,6 @@ class Recorder:
                     self._unwritten += 1
                     self.lost += 1
 
-    def _write(self, item: Item) -> None:
-        if isinstance(item, Metadata):
-            self._write_metadata(item.text.encode())
-        elif isinstance(item, Packet):
-            self._append(f"stream_{item.cpu}_{item.lane}", item.data)
-
     def _write_metadata(self, text: bytes) -> None:
         """Readers see the old description or the new one, whole.  They pass over hidden files."""
         hidden = self.directory / ".metadata"
@@ -160,15 +169,28 @@ class Recorder:
         hidden.rename(self.directory / "metadata")
         self.bytes += len(text)
 
-    def _append(self, name: str, data: memoryview) -> None:
+    def _append(self, name: str, packets: list[Packet]) -> None:
+        """Write packets of a lane.  If one cannot be written whole, it and those behind it are left in the list."""
         descriptor = self._file(name)
-        size = os.fstat(descriptor).st_size
+        while packets:
+            views = [packet.data for packet in packets[:MOST_AT_ONCE]]
+            torn = os.writev(descriptor, views)
+            while packets and torn >= len(packets[0].data):
+                size = len(packets.pop(0).data)
+                torn -= size
+                self.bytes += size
+            if torn:
+                self._append_rest(descriptor, packets, torn)
+
+    def _append_rest(self, descriptor: int, packets: list[Packet], torn: int) -> None:
+        """The rest of the first packet, of which `torn` bytes are written."""
+        size = os.fstat(descriptor).st_size - torn
         try:
-            _write_all(descriptor, data)
+            _write_all(descriptor, packets[0].data[torn:])
         except OSError:
             os.ftruncate(descriptor, size)
             raise
-        self.bytes += len(data)
+        self.bytes += len(packets.pop(0).data)
 
     def _file(self, name: str) -> int:
         descriptor = self._files.pop(name, None)

@@ -138,11 +138,11 @@ class FifoSource:
         alone_since: float | None = None
         while not self._stopping():
             farewell = self._segment.u32(CONTROL.goodbyes) != self._goodbyes
-            data = self._read(CHUNK_BYTES)
-            if data:
+            count = self._read(CHUNK_BYTES)
+            if count:
                 met, alone_since = True, None
-                yield self._parser.feed(data)
-            elif data is None:
+                yield self._parser.fed(count)
+            elif count is None:
                 met, alone_since = True, None
                 yield self._parser.idle()
                 poll.poll(WAIT_MS)
@@ -172,21 +172,22 @@ class FifoSource:
         limit = time.monotonic() + DRAIN_S
         left = _unread(self._descriptor)
         while (left or self._parser.wanted) and time.monotonic() < limit:
-            data = self._read(min(CHUNK_BYTES, left or self._parser.wanted))
-            if data:
-                left = max(0, left - len(data))
-                yield self._parser.feed(data)
-            elif data is None:
+            count = self._read(min(CHUNK_BYTES, left or self._parser.wanted))
+            if count:
+                left = max(0, left - count)
+                yield self._parser.fed(count)
+            elif count is None:
                 time.sleep(WAIT_MS / 1000)
             else:
                 break
 
-    def _read(self, count: int) -> bytes | None:
-        """Up to `count` bytes; none: no writer has it open; None: nothing is there now."""
-        try:
-            return os.read(self._descriptor, count)
-        except BlockingIOError:
-            return None
+    def _read(self, count: int) -> int | None:
+        """Up to `count` bytes for the parser; 0: no writer has it open; None: nothing is there now."""
+        with self._parser.room(count) as room:
+            try:
+                return os.readv(self._descriptor, [room])
+            except BlockingIOError:
+                return None
 
 
 def _unread(descriptor: int) -> int:

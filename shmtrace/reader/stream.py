@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .. import wire
 from ..layout import fields_of
+from .buffer import Buffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ __all__ = ["Head", "Item", "Metadata", "Packet", "Parser", "RecordDamaged", "Ski
 LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
 LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
 SIGNATURE = b"/* CTF 1.8"
-DOUBT = 16  # with bytes in doubt, the next look is after this part of them has come anew: a look costs a copy of them
+DOUBT = 16  # with bytes in doubt, the next look is after this part of them has come anew: a look goes over all of them
 
 _CODES = {"U8": "B", "U16": "H", "U32": "I", "U64": "Q", "Stamp": "Q", "Uuid": "16s"}
 
@@ -137,8 +138,9 @@ class _Header(NamedTuple):
     """The next packet, as far as its header tells."""
 
     size: int
+    content: int  # bytes
     uuid: bytes
-    metadata: bool
+    words: tuple[int, int, int, int, int, int] | None  # lane, cpu, number, begin, end, discarded; None: a description
 
 
 def _keys(uuid: bytes) -> tuple[bytes, bytes]:
@@ -162,12 +164,11 @@ class Parser:
         self._followers: tuple[bytes, ...] = ()
         if uuid is not None:
             self._know(uuid)
-        self._chunks: list[bytes] = []
-        self._held = 0  # bytes in chunks
+        self._buffer = Buffer()
         self._need = 0  # with fewer bytes than this there is nothing to find
         self._packet_bytes = 0  # of the packet whose beginning is held
         self._fresh = False  # something came since the last pause
-        self._offset = 0  # of the first byte held
+        self._described = -1  # where in the buffer the next description may begin: none does ahead of it
         self._bad: tuple[int, str] | None = None  # where the bytes to be named began, and why
         self._lanes: dict[int, _Lane] = {}
 
@@ -178,7 +179,7 @@ class Parser:
     @property
     def wanted(self) -> int:
         """Bytes that the packet at hand still lacks; 0 between two packets."""
-        return max(0, self._packet_bytes - self._held)
+        return max(0, self._packet_bytes - self._buffer.held)
 
     def feed(self, data: bytes) -> list[Item]:
         """What `data` completes.
@@ -187,10 +188,19 @@ class Parser:
         """
         if not data:
             return []
-        self._chunks.append(data)
-        self._held += len(data)
+        with self.room(len(data)) as room:
+            room[:] = data
+        return self.fed(len(data))
+
+    def room(self, count: int) -> memoryview:
+        """Memory into which the next `count` bytes may be read, for whoever would not copy them; then call `fed`."""
+        return self._buffer.room(count)
+
+    def fed(self, count: int) -> list[Item]:
+        """As `feed`, with `count` bytes that were read into the room."""
+        self._buffer.add(count)
         self._fresh = True
-        return self._scan() if self._held >= self._need else []
+        return self._scan() if self._buffer.held >= self._need else []
 
     def idle(self) -> list[Item]:
         """What can be given when nothing more comes for the moment.
@@ -206,47 +216,45 @@ class Parser:
         """What is left when whoever wrote the stream is gone.  Another one may continue it."""
         items = self._scan(last=True)
         if self._bad is not None:
-            items.append(self._skipped(self._offset))
+            items.append(self._skipped(self._buffer.offset + self._buffer.start))
         return items
 
     def _scan(self, *, pause: bool = False, last: bool = False) -> list[Item]:
-        data = b"".join(self._chunks)
+        buffer = self._buffer
+        data, at, end = buffer.data, buffer.start, buffer.end
         items: list[Item] = []
-        at = self._need = self._packet_bytes = 0
-        while at < len(data):
-            found = self._find(data, at, last=last)
+        self._need = self._packet_bytes = 0
+        self._described = -1
+        while at < end:
+            found = self._find(data, at, end, last=last)
             if found > at:
                 self._skip(at, "no packet begins here" if self._keys else "ahead of the first description")
                 at = found
                 continue
-            header = self._header(data, at)
+            header = self._header(data, at, end)
             if header is None:
-                if not last and len(data) - at < wire.PACKET_BYTES:
-                    self._wait(wire.PACKET_BYTES if self._begins(data[at : at + _KEY_BYTES]) else 0, behind=0)
+                if not last and end - at < wire.PACKET_BYTES:
+                    self._wait(wire.PACKET_BYTES if self._begins(data[at : min(at + _KEY_BYTES, end)]) else 0, behind=0)
                     break
                 self._skip(at, "the header of a packet makes no sense or is cut short")
                 at += 1
                 continue
-            stop = at + header.size
-            good = self._stands(data, stop, header, pause=pause, last=last)
+            good = self._stands(at, header, pause=pause, last=last)
             if good is None:
-                self._wait(header.size, behind=0 if header.metadata else _KEY_BYTES)
+                self._wait(header.size, behind=_KEY_BYTES if header.words else 0)
                 break
-            taken = self._take(data, at, header) if good else None
+            taken = self._take(at, header) if good else None
             if taken is None:
                 self._skip(at, "a packet that is damaged or cut short, or stands ahead of something that is none")
                 at += 1
                 continue
             if self._bad is not None:
-                items.append(self._skipped(self._offset + at))
+                items.append(self._skipped(buffer.offset + at))
             items.extend(taken)
-            at = stop
-        rest = data[at:]
-        self._chunks = [rest] if rest else []
-        self._held = len(rest)
+            at += header.size
+        buffer.start = at
         if self._bad is not None:
-            self._need = max(self._need, self._held + self._held // DOUBT)
-        self._offset += at
+            self._need = max(self._need, buffer.held + buffer.held // DOUBT)
         return items
 
     def _wait(self, packet_bytes: int, *, behind: int) -> None:
@@ -256,7 +264,7 @@ class Parser:
     def _skip(self, at: int, why: str) -> None:
         """The bytes from `at` up to the next good packet are to be named."""
         if self._bad is None:
-            self._bad = self._offset + at, why
+            self._bad = self._buffer.offset + at, why
 
     def _skipped(self, stop: int) -> Skipped:
         assert self._bad is not None
@@ -264,87 +272,99 @@ class Parser:
         self._bad = None
         return Skipped(start, stop - start, why)
 
-    def _find(self, data: bytes, at: int, *, last: bool) -> int:
+    def _find(self, data: bytearray, at: int, end: int, *, last: bool) -> int:
         """Where the next header begins, or may begin in the bytes that are still to come."""
         if self._keys is None:
-            found = data.find(_METADATA_MAGIC, at)
+            found = data.find(_METADATA_MAGIC, at, end)
             if found >= 0:
                 return found
             kept = _MAGIC_BYTES - 1
         else:
-            if data.startswith(self._keys, at):
+            if data.startswith(self._keys, at, end):
                 return at
             uuid = self._keys[0][_MAGIC_BYTES:]
             found = at + _MAGIC_BYTES
-            while (found := data.find(uuid, found)) >= 0:
-                if data.startswith(self._keys, found - _MAGIC_BYTES):
+            while (found := data.find(uuid, found, end)) >= 0:
+                if data.startswith(self._keys, found - _MAGIC_BYTES, end):
                     return found - _MAGIC_BYTES
                 found += 1
             kept = _KEY_BYTES - 1
-        return len(data) if last else max(at, len(data) - kept)
+        return end if last else max(at, end - kept)
 
-    def _begins(self, tail: bytes) -> bool:
+    def _begins(self, tail: bytes | bytearray) -> bool:
         """Whether these last bytes may be the beginning of a header."""
         return any(key.startswith(tail) for key in self._keys or (_METADATA_MAGIC,))
 
-    def _header(self, data: bytes, at: int) -> _Header | None:
+    def _header(self, data: bytearray, at: int, end: int) -> _Header | None:
         """The header at `at`; None: not one that shmtrace writes."""
-        if data.startswith(_METADATA_MAGIC, at) and len(data) - at >= wire.METADATA_BYTES:
+        if data.startswith(_PACKET_MAGIC, at, end) and end - at >= wire.PACKET_BYTES:
+            _, uuid, stream, begin, stop, content, size, number, discarded, cpu, lane = _PACKET.unpack_from(data, at)
+            sane = (
+                content % 8 == 0
+                and wire.PACKET_BYTES <= content // 8 <= LIMIT_BYTES
+                and size == 8 * wire.padded(content // 8)
+                and begin <= stop
+                and stream == wire.STREAM_ID
+                and max(cpu, lane) < LIMIT_NUMBERS
+            )
+            words = (lane, cpu, number, begin, stop, discarded)
+            return _Header(size // 8, content // 8, uuid, words) if sane else None
+        if data.startswith(_METADATA_MAGIC, at, end) and end - at >= wire.METADATA_BYTES:
             _, uuid, _, content, size, *schemes, major, _ = _METADATA.unpack_from(data, at)
             sane = (
                 content % 8 == size % 8 == 0
                 and wire.METADATA_BYTES <= content // 8 <= size // 8 <= LIMIT_BYTES
                 and not any(schemes)
                 and major == 1
-                and (self._keys is None or data.startswith(self._keys, at))
+                and (self._keys is None or data.startswith(self._keys, at, end))
             )
-            return _Header(size // 8, uuid, metadata=True) if sane else None
-        if data.startswith(_PACKET_MAGIC, at) and len(data) - at >= wire.PACKET_BYTES:
-            _, uuid, stream, begin, end, content, size, _, _, cpu, lane = _PACKET.unpack_from(data, at)
-            sane = (
-                content % 8 == 0
-                and wire.PACKET_BYTES <= content // 8 <= LIMIT_BYTES
-                and size == 8 * wire.padded(content // 8)
-                and begin <= end
-                and stream == wire.STREAM_ID
-                and max(cpu, lane) < LIMIT_NUMBERS
-            )
-            return _Header(size // 8, uuid, metadata=False) if sane else None
+            return _Header(size // 8, content // 8, uuid, None) if sane else None
         return None
 
-    def _stands(self, data: bytes, stop: int, header: _Header, *, pause: bool, last: bool) -> bool | None:
-        """Whether the packet that ends at `stop` is whole; None: that is not known yet."""
-        if len(data) < stop:
+    def _stands(self, at: int, header: _Header, *, pause: bool, last: bool) -> bool | None:
+        """Whether the packet at `at` is whole; None: that is not known yet."""
+        data, end, stop = self._buffer.data, self._buffer.end, at + header.size
+        if end < stop:
             return False if last else None
-        if header.metadata:
+        if header.words is None:
             return True
-        if data.startswith(self._followers, stop):
+        if data.startswith(self._followers, stop, end):
             # A killed collector's packet may be cut short.  Then the next one's description begins inside of it, and
             # that a header stands where it should have ended is chance.
             assert self._keys is not None
-            return data.find(self._keys[1], stop - header.size, stop) < 0
-        tail = data[stop : stop + 2 * _KEY_BYTES]
+            if self._described < at:
+                self._described = self._buffer.find(self._keys[1], at)
+            return self._described + _KEY_BYTES > stop
+        tail = data[stop : min(stop + 2 * _KEY_BYTES, end)]
         if not any(follower.startswith(tail) for follower in self._followers):
             return False
         if pause:
-            return _chained(_packet(data, stop - header.size, header.size, 0)) or None
+            return _chained(self._packet(at, header, 0, 0)) or None
         return True if last else None
 
-    def _take(self, data: bytes, at: int, header: _Header) -> list[Item] | None:
+    def _take(self, at: int, header: _Header) -> list[Item] | None:
         """The packet at `at`, none if it is a copy; None: it is a description that is torn."""
-        if not header.metadata:
-            packet = _packet(data, at, header.size, self._offset)
-            counts = self._count(packet.lane, packet.number, packet.missed)
-            return [] if counts is None else [packet._replace(missing=counts[0], missed=counts[1])]
+        data, offset = self._buffer.data, self._buffer.offset
+        if header.words is not None:
+            lane, _, number, _, _, discarded = header.words
+            counts = self._count(lane, number, discarded)
+            return [] if counts is None else [self._packet(at, header, *counts)]
         start = at + wire.METADATA_BYTES
-        if not data.startswith(SIGNATURE, start):
+        if not data.startswith(SIGNATURE, start, self._buffer.end):
             return None
         try:
-            text = str(memoryview(data)[start : at + _METADATA.unpack_from(data, at)[3] // 8], "utf-8")
+            text = data[start : at + header.content].decode()
         except UnicodeDecodeError:  # the magic of a description that follows a torn one is no UTF-8 either
             return None
         self._know(header.uuid)
-        return [Metadata(self._offset + at, header.uuid, text)]
+        return [Metadata(offset + at, header.uuid, text)]
+
+    def _packet(self, at: int, header: _Header, missing: int, missed: int) -> Packet:
+        assert header.words is not None
+        lane, cpu, number, begin, end, _ = header.words
+        view = memoryview(self._buffer.data)[at : at + header.size].toreadonly()
+        offset = self._buffer.offset + at
+        return Packet(offset, view, header.content, lane, cpu, number, begin, end, missing, missed)
 
     def _count(self, number_of_lane: int, number: int, discarded: int) -> tuple[int, int] | None:
         """Packets missing ahead of this one and events missed since the last; None: this one is a copy."""
@@ -363,13 +383,6 @@ class Parser:
         # else it was the last one's number that was damaged, since older ones than that do not come
         lane.last, lane.discarded = number, discarded
         return missing, missed
-
-
-def _packet(data: bytes, at: int, size: int, offset: int) -> Packet:
-    """The packet at `at`, with all that was ever missed as `missed`."""
-    view = memoryview(data)[at : at + size]
-    _, _, _, begin, end, content, _, number, discarded, cpu, lane = _PACKET.unpack_from(view)
-    return Packet(offset + at, view, content // 8, lane, cpu, number, begin, end, 0, discarded)
 
 
 def _chained(packet: Packet) -> bool:

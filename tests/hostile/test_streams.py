@@ -336,7 +336,7 @@ def test_no_more_is_held_than_the_longest_packet_and_a_part_of_it() -> None:
     with mock.patch.object(parsing, "LIMIT_BYTES", limit):
         for _ in range(1000):
             parser.feed(header * 10)
-            most = max(most, parser._held)
+            most = max(most, parser._buffer.held)
     assert most < limit * 1.1
 
 

@@ -122,19 +122,18 @@ def test_a_full_disk_leaves_whole_packets_and_counts_the_rest(tmp_path: Path, mo
     trace = Trace()
     for number in range(4):
         trace.lane().at(number).writer(1, 100).blob(b"1").blob(b"2").packet()
-    room = [1]
+    whole = len(trace.parts[1])
+    writev = os.writev
+
+    def nearly_full(descriptor: int, views: list[memoryview]) -> int:
+        return writev(descriptor, [b"".join(views)[: whole + 50]])
+
+    def full(_descriptor: int, _data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     write = os.write
-
-    def full(descriptor: int, data: memoryview) -> int:
-        if len(data) == len(trace.parts[1]):
-            if not room:
-                return write(descriptor, data[:50])
-            room.pop()
-        elif len(data) == len(trace.parts[1]) - 50:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(descriptor, data)
-
-    monkeypatch.setattr("os.write", full)
+    monkeypatch.setattr("os.writev", nearly_full)
+    monkeypatch.setattr("os.write", lambda file, data: (full if len(data) == whole - 50 else write)(file, data))
     counts = iter([0, 8])
     with Recorder(tmp_path / "trace", delivered=lambda: next(counts)) as recorder:
         recorder.add(parse(trace.stream))
