@@ -57,9 +57,14 @@ def _safe(value: object) -> object:
     return value
 
 
-def write_log(channel: Channel, name: object, fields: dict[str, object]) -> bool:
-    """See Channel.log."""
-    if not channel.enabled and not (channel.attach_pending() and channel.enabled):
+def is_recording(channel: Channel) -> bool:
+    """Whether somebody reads.  Attaches the channel if that is still to be done."""
+    return channel.enabled or (channel.attach_pending() and channel.enabled)
+
+
+def write_log(channel: Channel, name: object, fields: dict[str, object], level: int | None = None) -> bool:
+    """See Channel.log.  `level` is one of `logging`."""
+    if not is_recording(channel):
         return False
     tell_context(channel)
     head: dict[object, object] = {wire.LOG_NAME: str(name)}
@@ -68,6 +73,8 @@ def write_log(channel: Channel, name: object, fields: dict[str, object]) -> bool
         head[wire.LOG_SPAN] = span
     if context:
         head[wire.LOG_CONTEXT] = context
+    if level is not None:
+        head[wire.LOG_LEVEL] = level
     head.update(fields)
     return channel.write_log(pack(head, _limit(channel)))
 
