@@ -103,18 +103,22 @@ class Log(Tracepoint):
                 WrongArguments(TypeError, f"log takes one name and fields by keyword, not {len(arguments)} names")
             )
             return False
-        if not self._is_on:
-            return False
+        return self._is_on and self.write_fields(arguments[0], keywords)
+
+    def write_fields(self, name: object, fields: dict[str, object], level: int | None = None) -> bool:
+        """Record fields of this task; `level` is one of `logging`."""
         tell_context(self._channel)
         try:
-            name = str(arguments[0])
+            text = str(name)
         except Exception:  # noqa: BLE001  (a __str__ of the user's own)
-            name = f"<{type(arguments[0]).__name__}>"
-        head: dict[object, object] = {wire.LOG_NAME: name}
+            text = f"<{type(name).__name__}>"
+        head: dict[object, object] = {wire.LOG_NAME: text}
         for key, number in ((wire.LOG_SPAN, PLACE.current), (wire.LOG_CONTEXT, PLACE.context)):
             if value := place.number(number, 4):
                 head[key] = value
-        head.update(keywords)
+        if level is not None:
+            head[wire.LOG_LEVEL] = level
+        head.update(fields)
         return self.write(head)
 
     def write(self, fields: dict[object, object]) -> bool:
@@ -125,6 +129,24 @@ class Log(Tracepoint):
     def log(self) -> Callable[..., bool]:
         """The builtin, by its name: it pickles by that."""
         return self.call
+
+
+def log_of(channel: Channel) -> Log:
+    """A channel's."""
+    channel.log  # noqa: B018  (it is made when it is first wanted)
+    log = channel.events["log", ""]
+    assert isinstance(log, Log)
+    return log
+
+
+def is_recording(channel: Channel) -> bool:
+    """Whether somebody reads.  Attaches the channel if that is still to be done."""
+    return channel.enabled or (channel.attach_pending() and channel.enabled)
+
+
+def write_log(channel: Channel, name: object, fields: dict[str, object], level: int | None = None) -> bool:
+    """As Channel.log, with a level of `logging`."""
+    return is_recording(channel) and log_of(channel).write_fields(name, fields, level)
 
 
 class UserContext:
@@ -156,10 +178,7 @@ def tell_context(channel: Channel) -> None:
         return
     fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
     fields.update(place.fields.get({}))
-    channel.log  # noqa: B018  (it is made when it is first wanted)
-    log = channel.events["log", ""]
-    assert isinstance(log, Log)
-    if log.write(fields):
+    if log_of(channel).write(fields):
         place.set_number(PLACE.period, period)
 
 
