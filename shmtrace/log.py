@@ -46,7 +46,7 @@ def pack(fields: dict[object, object], limit: int) -> bytes:
         safe: dict[object, object] = {
             key if isinstance(key, int) else str(key): _safe(value) for key, value in fields.items()
         }
-        body = msgpack.packb(safe, unicode_errors="surrogatepass")
+        body = _packed(safe)
         fields = safe
     while len(body) > limit:
         longest = max((key for key in fields), key=lambda key: len(_packed(fields[key])))

@@ -1,0 +1,381 @@
+"""Spans, logs and contexts: nesting in threads, tasks, generators and greenlets; what is left by a killed worker."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import signal
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import commands
+import shmtrace
+from written import written
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+
+def test_spans_nest_and_events_are_in_the_innermost_one(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        outer, inner = trace.channel.span("outer"), trace.channel.span("inner", shard="u32")
+        request = trace.channel.tracepoint("request", status="u16")
+        request(1)
+        with outer:
+            request(2)
+            with inner(7):
+                request(3)
+                trace.channel.log("note", a=1)
+            request(4)
+        inner.begin(shard=8)
+        request(5)
+        inner.end()
+    assert [record.fields for record in trace.named("inner")] == [{"shard": 7}, {}, {"shard": 8}, {}]
+    numbers = [record.span for record in trace.named("outer") + trace.named("inner")]
+    first, second, third = numbers[0], numbers[2], numbers[4]
+    assert len({first, second, third}) == 3
+    assert [record.span for record in trace.named("request")] == [None, first, second, first, third]
+    assert trace.named("note")[0].span == second
+    assert [record.parent for record in trace.of_kind("begin")] == [None, first, None]
+
+
+def test_an_exception_ends_a_span_and_is_named(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        plain, load = trace.channel.span("plain"), trace.channel.span("load", shard="u32")
+        for span in (plain, load(3)):
+            with pytest.raises(ZeroDivisionError), span:
+                _ = 1 / 0
+    assert [record.fields for record in trace.of_kind("end")] == [{"exception": "ZeroDivisionError"}] * 2
+
+
+def test_decorated_functions_are_spans_and_stay_what_they_are(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        plain, load = trace.channel.span("plain"), trace.channel.span("load", shard="u32")
+
+        @plain
+        def add(a: int, b: int) -> int:
+            """Add."""
+            return a + b
+
+        @load(3)
+        def fail() -> None:
+            raise ValueError
+
+        assert (add(1, b=2), add.__name__, add.__doc__) == (3, "add", "Add.")
+        with pytest.raises(ValueError, match=r"^$"):
+            fail()
+        with pytest.raises(TypeError, match="load decorates a function, not int"):
+            load(3)(4)
+    assert [record.name for record in trace.of_kind("begin")] == ["plain", "load"]
+    assert [record.fields for record in trace.of_kind("end")] == [{}, {"exception": "ValueError"}]
+
+
+def test_a_generator_is_a_span_that_is_not_around_what_runs_between_its_steps(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        load, note = trace.channel.span("load", shard="u32"), trace.channel.tracepoint("note", where="str")
+
+        @load(1)
+        def one() -> Iterator[int]:
+            note("inside")
+            got = yield 1
+            note(f"inside {got}")
+            yield 2
+
+        @load(2)
+        def other() -> Iterator[int]:
+            yield 3
+
+        first, second = one(), other()
+        assert next(first) == 1
+        assert next(second) == 3
+        note("outside")
+        assert first.send("x") == 2
+        assert list(second) == []
+        note("outside")
+        first.close()
+        note("outside")
+    begins = {record.fields["shard"]: record.span for record in trace.of_kind("begin")}
+    assert [record.parent for record in trace.of_kind("begin")] == [None, None]
+    assert [(record.fields["where"], record.span) for record in trace.named("note")] == [
+        ("inside", begins[1]), ("outside", None), ("inside x", begins[1]), ("outside", None), ("outside", None),
+    ]  # fmt: skip
+    assert [(record.span, record.fields) for record in trace.of_kind("end")] == [(begins[2], {}), (begins[1], {})]
+
+
+def test_tasks_begin_in_the_span_in_which_they_were_made(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        spans = {
+            name: trace.channel.span(name) for name in ("main", "made here", "awaited in", "child", "late", "thread")
+        }
+        step = trace.channel.tracepoint("step", name="str")
+
+        async def child(name: str) -> None:
+            with spans[name]:
+                step(name)
+                await asyncio.sleep(0.01)
+                step(name)
+
+        @spans["main"]
+        async def main() -> None:
+            with spans["made here"]:
+                task = asyncio.create_task(child("child"))
+            with spans["awaited in"]:
+                await asyncio.gather(task, child("late"), asyncio.to_thread(in_thread))
+
+        def in_thread() -> None:
+            with spans["thread"]:
+                step("thread")
+
+        asyncio.run(main())
+    assert trace.parents() == {
+        "main": None, "made here": "main", "awaited in": "main", "child": "made here", "late": "awaited in",
+        "thread": "awaited in",
+    }  # fmt: skip
+    names = {record.span: record.name for record in trace.of_kind("begin")}
+    assert all(names[record.span] == record.fields["name"] for record in trace.named("step"))
+    assert len({record.task for record in trace.of_kind("begin")}) >= 3
+    assert len(trace.of_kind("end")) == 6
+
+
+def test_an_async_generator_is_a_span(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        load, step = trace.channel.span("load"), trace.channel.tracepoint("step", name="str")
+
+        @load
+        async def numbers() -> AsyncIterator[int]:
+            step("inside")
+            await asyncio.sleep(0)
+            yield 1
+            step("inside")
+            yield 2
+
+        async def main() -> list[int]:
+            found = []
+            async for number in numbers():
+                step("outside")
+                found.append(number)
+            return found
+
+        assert asyncio.run(main()) == [1, 2]
+    begin = trace.of_kind("begin")[0]
+    for record in trace.named("step"):
+        assert record.span == (begin.span if record.fields["name"] == "inside" else None)
+    assert [record.span for record in trace.of_kind("end")] == [begin.span]
+
+
+def test_threads_have_their_spans_apart(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        outer, inner = trace.channel.span("outer"), trace.channel.span("inner", number="u8")
+        barrier = threading.Barrier(2)
+
+        def work(number: int) -> None:
+            with inner(number):
+                barrier.wait(10)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+        with outer:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    # Before 3.14 a thread does not inherit a context.
+    assert {record.parent for record in trace.named("inner") if record.kind == "begin"} <= {
+        None,
+        trace.of_kind("begin")[0].span,
+    }
+    assert len({record.span for record in trace.named("inner")}) == 2
+
+
+def test_greenlets_have_their_spans_apart(tmp_path: Path) -> None:
+    greenlet = pytest.importorskip("greenlet")
+    with written(tmp_path / "trace") as trace:
+        load = trace.channel.span("load", number="u8")
+        step = trace.channel.tracepoint("step", number="u8")
+
+        def work(number: int) -> None:
+            with load(number):
+                main.switch()
+                step(number)
+                main.switch()
+            main.switch()
+
+        main = greenlet.getcurrent()
+        workers = [greenlet.greenlet(work) for _ in range(3)]
+        for worker, number in zip(workers, range(3), strict=True):
+            worker.switch(number)
+        for _ in range(2):
+            for worker in workers:
+                worker.switch()
+    spans = {record.span: record.fields["number"] for record in trace.of_kind("begin")}
+    assert len(spans) == 3
+    assert {record.parent for record in trace.of_kind("begin")} == {None}
+    assert all(spans[record.span] == record.fields["number"] for record in trace.named("step"))
+
+
+def test_spans_may_be_nested_deeply(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        load = trace.channel.span("load", depth="u16")
+
+        def down(depth: int) -> None:
+            if depth:
+                with load(depth):
+                    down(depth - 1)
+
+        down(200)
+    begins = trace.of_kind("begin")
+    assert [record.parent for record in begins] == [None, *(record.span for record in begins[:-1])]
+    assert [record.span for record in trace.of_kind("end")] == [record.span for record in reversed(begins)]
+
+
+def test_a_loop_over_a_loader_tells_waiting_from_working(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        step = trace.channel.tracepoint("step", number="u8")
+        for item in trace.channel.iter(range(3), "fetch"):
+            step(item)
+            if item == 1:
+                break
+    assert [record.name for record in trace.of_kind("begin")] == ["fetch wait", "fetch work"] * 2
+    assert len(trace.of_kind("end")) == 4
+    work = {record.span for record in trace.named("fetch work")}
+    assert {record.span for record in trace.named("step")} == work
+
+
+def test_a_log_takes_anything_and_never_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHMTRACE_STRICT", "0")
+
+    class Odd:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    endless: list[Any] = []
+    endless.append(endless)
+    with written(tmp_path / "trace") as trace:
+        log = trace.channel.log
+        assert log("plain", a=1, b="x", c=1.5, d=None, e=True, f=b"\1", g=-1, h=2**40, i=False)
+        assert log("nested", a=[1, {"b": (2, 3)}], when=dt.date(2026, 1, 2), big=2**80, set={1})
+        assert log("odd", a=Odd(), b=endless, c="\ud800", d="long " * 1000)
+        assert log("huge", a="x" * 200_000, b=1)
+        assert log(name="a field of this name") is False  # the name of the log is missing
+        assert log(5, x=1)
+    fields = {record.name: record.fields for record in trace.of_kind("log")}
+    assert fields["plain"] == {
+        "a": 1, "b": "x", "c": 1.5, "d": None, "e": True, "f": b"\1", "g": -1, "h": 2**40, "i": False,
+    }  # fmt: skip
+    assert fields["nested"]["a"] == [1, {"b": [2, 3]}]
+    assert fields["nested"]["when"] == "datetime.date(2026, 1, 2)"
+    assert fields["odd"]["a"] == "<Odd>"
+    assert fields["odd"]["d"] == "long " * 1000
+    assert fields["huge"]["b"] == 1
+    assert fields["5"] == {"x": 1}
+
+
+def test_a_context_is_in_every_following_record_of_its_task(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        step = trace.channel.tracepoint("step", name="str")
+        step("before")
+        trace.channel.context(request_id="r-17")
+        step("first")
+        with trace.channel.context(user="u"):
+            step("both")
+            with trace.channel.span("load"):
+                step("in a span")
+            trace.channel.log("noted")
+        step("again")
+
+        async def child(name: str) -> None:
+            trace.channel.context(request_id=name)
+            await asyncio.sleep(0.001)
+            step(name)
+
+        async def main() -> None:
+            await asyncio.gather(child("a"), child("b"))
+
+        asyncio.run(main())
+        step("last")
+        thread = threading.Thread(target=step, args=("thread",))
+        thread.start()
+        thread.join()
+    found = {
+        record.fields["name"]: {k: v for k, v in record.fields.items() if k != "name"} for record in trace.named("step")
+    }
+    assert found["before"] == {}
+    assert found["first"] == found["again"] == found["last"] == {"request_id": "r-17"}
+    assert found["both"] == found["in a span"] == {"request_id": "r-17", "user": "u"}
+    assert (found["a"], found["b"]) == ({"request_id": "a"}, {"request_id": "b"})
+    assert trace.named("noted")[0].fields == {"request_id": "r-17", "user": "u"}
+    assert trace.of_kind("begin")[0].fields == {"request_id": "r-17", "user": "u"}
+
+
+def test_a_context_that_was_set_while_nobody_read_is_told_to_who_reads_later(channel_name: str, tmp_path: Path) -> None:
+    channel = shmtrace.create_channel(channel_name, page_size=4096, pages=64)
+    channel.context(request_id="early")
+    step = channel.tracepoint("step", number="u8")
+    for number in range(2):
+        with (
+            commands.running("collect", channel_name) as collector,
+            commands.running("record", channel_name, "-o", tmp_path / str(number)) as recorder,
+        ):
+            commands.until(lambda: channel.enabled)
+            assert step(number)
+            collector.terminate()
+            assert recorder.wait(commands.LIMIT_S) == 0
+        commands.until(lambda: not channel.enabled)
+        records = [record for record in shmtrace.read(tmp_path / str(number)) if record.kind == "event"]
+        assert [record.fields for record in records] == [{"number": number, "request_id": "early"}]
+    shmtrace.remove_channel(channel_name)
+
+
+def test_a_worker_killed_inside_a_span_leaves_it_open_with_its_last_events(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+            import os, signal, shmtrace
+            channel = shmtrace.attach()
+            load = channel.span("load", shard="u32")
+            request = channel.tracepoint("request", status="u16")
+            with load(1):
+                pass
+            with load(3):
+                request(200)
+                os.kill(os.getpid(), signal.SIGKILL)
+        """)
+    )
+    ran = commands.run("run", "-o", tmp_path / "trace", program)
+    assert ran.returncode == 128 + signal.SIGKILL
+    lines = commands.run("tail", f"{tmp_path}/trace").stdout.splitlines()
+    assert lines[-1].startswith("open: load shard=3")
+    assert "request status=200" in lines[-1]
+    assert sum(line.startswith("open: ") for line in lines) == 1
+    assert '"open' not in commands.run("tail", "--json", f"{tmp_path}/trace").stdout
+
+
+def test_a_forked_child_goes_on_in_its_parents_span_as_a_process_of_its_own(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        outer, inner = trace.channel.span("outer"), trace.channel.span("inner")
+        with outer:
+            pid = os.fork()
+            if pid == 0:
+                with inner:
+                    pass
+                os._exit(0)
+            os.waitpid(pid, 0)
+    begins = {record.name: record for record in trace.of_kind("begin")}
+    assert begins["inner"].pid == pid
+    assert begins["inner"].span != begins["outer"].span
+    assert len(trace.of_kind("end")) == 2
+
+
+@pytest.mark.parametrize("statement", ["import numba", "pass"])
+def test_spans_cost_nothing_where_no_code_can_be_had(statement: str) -> None:
+    program = (
+        f"{statement}\nimport shmtrace\nchannel = shmtrace.attach()\nload = channel.span('load', shard='u8')\n"
+        "with load(3): pass\n@load(3)\ndef f(): return 1\nassert f() == 1\nload.begin(3); load.end()\n"
+    )
+    ran = commands.run("-c", program, command=[sys.executable], SHMTRACE_CACHE="/nowhere/at/all", SHMTRACE_STRICT="0")
+    assert (ran.returncode, ran.stderr) == (0, "")
