@@ -15,11 +15,22 @@ import pytest
 
 import commands
 import shmtrace
+from shmtrace import place
+from shmtrace.layout import PLACE
 from written import written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def no_context_is_left() -> Iterator[None]:
+    """A context that a test sets would be that of all that follow."""
+    number, values = place.number(PLACE.context, 4), place.fields.get({})
+    yield
+    if place.number(PLACE.context, 4) != number:
+        place.set_context(number, values)
 
 
 def test_spans_nest_and_events_are_in_the_innermost_one(tmp_path: Path) -> None:
