@@ -118,13 +118,13 @@ class _Steps(Use):
 
     def leave(self) -> None:
         """Others go on."""
-        if self._number:
-            place.leave(self._number)
+        if self._numbers[-1]:
+            place.leave(self._numbers[-1])
 
     def enter(self) -> None:
         """The generator goes on."""
-        if self._number:
-            place.enter(self._number, self._span.read(EVENT.id))
+        if self._numbers[-1]:
+            place.enter(self._numbers[-1], self._span.read(EVENT.id))
 
 
 class _Outside:

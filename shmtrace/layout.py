@@ -65,7 +65,7 @@ U128 = int
 Name48 = int
 Totals2 = int
 Path1024 = int
-Here32 = int
+Here40 = int
 WIDTHS = {
     "U16": 2,
     "U32": 4,
@@ -74,7 +74,7 @@ WIDTHS = {
     "Name48": 48,
     "Totals2": 128,
     "Path1024": 1024,
-    "Here32": 32,
+    "Here40": 40,
 }  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
@@ -286,7 +286,7 @@ class BLOCK:
 
     tid: U64 = 0  # the thread whose it is; 0: free
     end: U64 = 8  # of the slots that were ever used
-    here: Here32 = 16
+    here: Here40 = 16
 
 
 class SLOT:
@@ -398,7 +398,6 @@ class EVENT:
     threads: U64 = 64  # address of THREADS
     open: U64 = 72  # a span's begin: spans that have begun and not ended, about
     other: U64 = 80  # a span's begin: address of the cell of its end
-    use_type: U64 = 88  # a span's begin: the type of `load(3)`
 
 
 class KERNELS:
@@ -444,6 +443,7 @@ class THREADS:
     entered_at: U64 = 8  # in a context: offset of a word that is not 0 while code runs in it
     version_at: U64 = 16  # in a thread's state: offset of a number that changes with its current context
     changes: U64 = 24  # of a PLACE's ContextVar by Python code
+    forks: U64 = 32  # by which this process came from the one that imported us
     spans: U64 = 64  # numbers given out, by atomic addition
     tasks: U64 = 72
 
@@ -455,6 +455,7 @@ class HERE:
     state: U64 = 8  # address of the thread's state
     version: U64 = 16
     changes: U64 = 24
+    identity: U64 = 32  # of the state, whose address may have been another one's
 
 
 class PLACE:
@@ -470,7 +471,7 @@ class PLACE:
     next: U32 = 24  # numbers of spans that this task may use: from here on
     end: U32 = 28  # and below this
     depth: U64 = 32  # spans behind this head
-    period: U64 = 40  # to whom the user's context was told: CONTROL.period, and CONTEXT.slot 32
+    told: U64 = 40  # to whom the user's context was told, and of which process: period 32 | CONTEXT.slot 16 | forks 16
 
 
 class RESERVATION:
@@ -508,7 +509,7 @@ KERNELS_BYTES, KNOWN_BYTES = 88, 48
 KERNEL_MARK_BYTES = 48  # hexadecimal: 32 of the process, 16 of the object
 FIELD_BYTES = 8
 THREADS_BYTES = 128
-HERE_BYTES = 32
+HERE_BYTES = 40
 PLACE_BYTES = 48
 BEGIN_BYTES = 16  # of the fields that every begin has (wire.KINDS)
 PLACE_SPANS = 30  # that a new one has room for

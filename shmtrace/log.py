@@ -173,13 +173,13 @@ def tell_context(channel: Channel) -> None:
     if context == 0 or segment is None or not segment.u32(CONTROL.recording):
         return
     slot = int.from_bytes(channel._context[CONTEXT.slot : CONTEXT.slot + 8], "little")  # noqa: SLF001
-    period = slot << 32 | segment.u32(CONTROL.period)
-    if place.number(PLACE.period) == period:
+    told = segment.u32(CONTROL.period) | slot << 32 | place.forks() << 48
+    if place.number(PLACE.told) == told:
         return
     fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
     fields.update(place.fields.get({}))
     if log_of(channel).write(fields):
-        place.set_number(PLACE.period, period)
+        place.set_number(PLACE.told, told)
 
 
 assert layout.width_of(PLACE, "context") == 4

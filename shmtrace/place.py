@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextvars
 import ctypes
 import itertools
+import os
 
 from . import layout
 from .layout import PLACE, THREADS
@@ -58,18 +59,29 @@ def _find_context() -> tuple[int, int, int]:
 
 
 def _start() -> None:
-    offsets = layout.fields_of(THREADS)
-    for field, value in zip(("context_at", "entered_at", "version_at"), _find_context(), strict=True):
-        threads[offsets[field] // 8] = value
+    for at, value in zip((THREADS.context_at, THREADS.entered_at, THREADS.version_at), _find_context(), strict=True):
+        threads[at // 8] = value
 
 
 _start()
 
 
+def forks() -> int:
+    """Of this process from the one that imported us: a context that was told is to be told of each of them."""
+    return threads[THREADS.forks // 8]
+
+
+def _forked() -> None:
+    threads[THREADS.forks // 8] = (forks() + 1) & 0xFFFF
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def _set(place: bytes) -> None:
     """Set it for this task; what threads remember is looked up anew."""
     variable.set(place)
-    threads[layout.fields_of(THREADS)["changes"] // 8] += 1
+    threads[THREADS.changes // 8] += 1
 
 
 def word() -> bytes:
@@ -99,7 +111,7 @@ def set_context(context: int, values: dict[str, object]) -> None:
     old = variable.get(None)
     place = bytearray(old if old is not None else layout.PLACE_BYTES + 8 * layout.PLACE_SPANS)
     place[PLACE.context : PLACE.context + 4] = context.to_bytes(4, "little")
-    place[PLACE.period : PLACE.period + 8] = bytes(8)
+    place[PLACE.told : PLACE.told + 8] = bytes(8)
     _set(bytes(place))
     fields.set(values)
 

@@ -268,9 +268,12 @@ class Span(Event):
     end: Callable[..., bool]
     _end: Event
 
-    def finish(self) -> None:
-        self._end = Event(self._channel, "end", self.name, self.level, "exception:str")
+    def __init__(self, channel: Channel, kind: str, name: str, level: int, fields: str) -> None:
+        super().__init__(channel, kind, name, level, fields)
+        self._end = Event(channel, "end", name, level, "exception:str")
         self._set(EVENT.other, address_of(self._end.cell))
+
+    def finish(self) -> None:
         if not is_ready("typed") and self._channel.segment is None:
             self.begin, self.end = self.begin_late, self.end_late
             return
@@ -350,21 +353,21 @@ class Span(Event):
 class Use:
     """A span with its fields, as `span(3)` gives it: a context manager, which may be used again, and a decorator."""
 
-    __slots__ = ("_body", "_number", "_span")
+    __slots__ = ("_body", "_numbers", "_span")
 
     def __init__(self, span: Span, body: bytes | None) -> None:
         self._span = span
         self._body = body  # None: the arguments were wrong
-        self._number = 0
+        self._numbers: list[int] = []  # of the spans that are open, as a block may be inside of another one of the same
 
     def __enter__(self) -> Self:
-        self._number = self._span.start(self._body)
+        self._numbers.append(self._span.start(self._body))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._span.stop(self._number, kind)
+        self._span.stop(self._numbers.pop(), kind)
 
     def __call__(self, function: Any) -> Any:
         return _decorate(self._span, self._body, function)

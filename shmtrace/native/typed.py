@@ -1,14 +1,14 @@
 """Tracepoints, spans and counters: the entry points of their builtins, as `entry` has that of a blob.
 
 A method's `self` is the Tracepoint, Counter or Span that the user made, whose first slot holds its cell
-(layout.EVENT).  What a call costs is: two switches, the place (which span is open), the arguments as bytes into the
-caller's frame, and a record.
+(layout.EVENT).  What a call costs is: two switches, the place (which span is open), a look at each argument, and a
+record.
 
 The encoder goes through a table of fields instead of being compiled for each shape: a process that has never seen a
-shape would have to wait for a compiler, and the table costs 2 ns a field.  What it does not understand (an array, an
+shape would have to wait for a compiler.  What it does not understand (an array, an
 Enum's member, any mistake) goes to Python, `refuse`, which encodes it or says what is wrong.
 
-No Python object is touched while a lane is taken: the arguments are bytes before.
+No Python object is touched while a lane is taken: the arguments are numbers, or addresses and lengths of bytes, before.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ VALUE_BYTES = 16  # of a converted value: the number or an address, and a length
 BODY_BYTES = 256  # for the name of an exception
 PLACE_WORD_BYTES, BEGIN_BYTES = 4 * len(wire.KINDS["event"]), 4 * len(wire.KINDS["begin"])
 NAME_BYTES = 200  # of an exception's type
+HAS_GIL = "t" not in sys.abiflags
 COMPACT_INTEGERS = sys.version_info >= (3, 12)
 INTEGER_HEAD = object.__basicsize__  # ob_size; from 3.12 on lv_tag
 INTEGER_DIGIT = INTEGER_HEAD + 8
@@ -92,6 +93,7 @@ PyErr_Clear = do.external("PyErr_Clear", 0)
 PyContextVar_Get = do.external("PyContextVar_Get", 3, result_bits=32)
 PyContextVar_Set = do.external("PyContextVar_Set", 2)
 PyThreadState_Get = do.external("PyThreadState_Get", 0)
+PyThreadState_GetID = do.external("PyThreadState_GetID", 1)
 PyBytes_FromStringAndSize = do.external("PyBytes_FromStringAndSize", 2)
 PyObject_Vectorcall = do.external("PyObject_Vectorcall", 4)
 strlen = do.external("strlen", 1)
@@ -130,6 +132,7 @@ def remember(threads: int, here: int, state: int, place: int) -> None:
     store64(here + HERE.state, state)
     store64(here + HERE.version, load64(state + read64(threads + THREADS.version_at)))
     store64(here + HERE.changes, load64(threads + THREADS.changes))
+    store64(here + HERE.identity, PyThreadState_GetID(state))
 
 
 @inlined
@@ -153,6 +156,7 @@ def find_place(cell: int, state: int) -> int:
         and load64(here + HERE.state) == state
         and load64(here + HERE.version) == load64(state + read64(threads + THREADS.version_at))
         and load64(here + HERE.changes) == load64(threads + THREADS.changes)
+        and load64(here + HERE.identity) == PyThreadState_GetID(state)
     ):
         return load64(here + HERE.place)
     return look_up_place(cell, state, here)
@@ -191,7 +195,7 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
         if before != 0:
             store64(place + PLACE.current, load64(before + PLACE.current))
             store32(place + PLACE.context, load32(before + PLACE.context))
-            store64(place + PLACE.period, load64(before + PLACE.period))
+            store64(place + PLACE.told, load64(before + PLACE.told))
     token = PyContextVar_Set(read64(cell + EVENT.variable), new)
     Py_DecRef(new)  # the context has it
     if token == 0:
@@ -230,6 +234,15 @@ def more_numbers(threads: int, place: int) -> int:
 
 
 @inlined
+def count_open(cell: int, more: int) -> None:
+    """Spans of this class that are open: where there is a GIL, this thread holds it."""
+    if HAS_GIL:
+        store64(cell + EVENT.open, load64(cell + EVENT.open) + more)
+    else:
+        do.add64(cell + EVENT.open, more)
+
+
+@inlined
 def push(cell: int, place: int, identifier: int) -> int:
     """A span begins here: its number."""
     span = load32(place + PLACE.next)
@@ -240,7 +253,7 @@ def push(cell: int, place: int, identifier: int) -> int:
     store64(place + PLACE_BYTES + 8 * depth, load64(place + PLACE.current))
     store64(place + PLACE.depth, depth + 1)
     store64(place + PLACE.current, span | (identifier << 32))
-    store64(cell + EVENT.open, load64(cell + EVENT.open) + 1)
+    count_open(cell, 1)
     return span
 
 
@@ -277,7 +290,7 @@ def pop(cell: int, place: int, wanted: int, shift: int) -> int:
         if span == 0 and shift == 0:
             span = wanted  # of a generator that went on in another task
     if likely(span != 0):
-        store64(cell + EVENT.open, load64(cell + EVENT.open) - 1)
+        count_open(cell, -1)
     return span
 
 
@@ -527,7 +540,8 @@ def needs_telling(cell: int, place: int) -> bool:
         return False
     context = load64(cell + EVENT.context)
     period = load32(load64(context + CONTEXT.control) + CONTROL.period)
-    return load64(place + PLACE.period) != (load64(context + CONTEXT.slot) << 32) | period
+    forks = load64(read64(cell + EVENT.threads) + THREADS.forks)
+    return load64(place + PLACE.told) != period | (load64(context + CONTEXT.slot) << 32) | (forks << 48)
 
 
 def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
