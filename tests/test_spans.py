@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import datetime as dt
 import os
 import signal
@@ -244,6 +245,68 @@ def test_spans_may_be_nested_deeply(tmp_path: Path) -> None:
     assert [record.span for record in trace.of_kind("end")] == [record.span for record in reversed(begins)]
 
 
+def test_a_span_with_its_fields_may_be_used_inside_of_itself(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        load = trace.channel.span("load", shard="u32")(3)
+        with load, load:
+            pass
+    begins, ends = trace.of_kind("begin"), trace.of_kind("end")
+    assert [record.span for record in ends] == [record.span for record in reversed(begins)]
+
+
+def test_threads_that_python_did_not_start_have_their_spans_apart(tmp_path: Path) -> None:
+    """Each call from such a thread has another thread state, often where the last one was."""
+    with written(tmp_path / "trace") as trace:
+        load, step = trace.channel.span("load"), trace.channel.tracepoint("step", number="u32")
+        start_type = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+
+        @start_type
+        def call(_: int | None) -> int:
+            step(0)
+            load.begin()  # and never ends
+            return 0
+
+        libc = ctypes.CDLL(None)
+        for _ in range(50):
+            thread = ctypes.c_ulong()
+            assert libc.pthread_create(ctypes.byref(thread), None, call, None) == 0
+            assert libc.pthread_join(thread, None) == 0
+    assert {record.span for record in trace.named("step")} == {None}
+    assert {record.parent for record in trace.of_kind("begin")} == {None}
+    assert len({record.span for record in trace.of_kind("begin")}) == 50
+
+
+def test_spans_of_a_channel_that_comes_late_where_no_code_is_kept_yet_begin_and_end(tmp_path: Path) -> None:
+    name = f"t{os.getpid()}-late"
+    program = tmp_path / "late.py"
+    program.write_text(
+        textwrap.dedent(f"""
+            import shmtrace
+            channel = shmtrace.attach()
+            load = channel.span("load", shard="u32")
+            made = shmtrace.create_channel({name!r}, mode="overwrite")
+            with load(3):
+                pass
+            load.begin(4)
+            load.end()
+            made.snapshot({str(tmp_path / "trace")!r})
+            shmtrace.remove_channel({name!r})
+        """)
+    )
+    ran = commands.run(
+        str(program),
+        command=[sys.executable],
+        SHMTRACE=name,
+        SHMTRACE_CACHE=str(tmp_path / "cold"),
+        SHMTRACE_STRICT="0",
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    records = [record for record in shmtrace.read(tmp_path / "trace") if record.kind != "loss"]
+    assert [(record.name, record.kind, record.fields) for record in records] == [
+        ("load", "begin", {"shard": 3}), ("load", "end", {}), ("load", "begin", {"shard": 4}), ("load", "end", {}),
+    ]  # fmt: skip
+
+
 def test_a_loop_over_a_loader_tells_waiting_from_working(tmp_path: Path) -> None:
     with written(tmp_path / "trace") as trace:
         step = trace.channel.tracepoint("step", number="u8")
@@ -366,9 +429,10 @@ def test_a_worker_killed_inside_a_span_leaves_it_open_with_its_last_events(tmp_p
     assert '"open' not in commands.run("tail", "--json", f"{tmp_path}/trace").stdout
 
 
-def test_a_forked_child_goes_on_in_its_parents_span_as_a_process_of_its_own(tmp_path: Path) -> None:
+def test_a_forked_childs_spans_are_its_own_and_have_the_context_in_which_it_was_made(tmp_path: Path) -> None:
     with written(tmp_path / "trace") as trace:
         outer, inner = trace.channel.span("outer"), trace.channel.span("inner")
+        trace.channel.context(request_id="r-17")
         with outer:
             pid = os.fork()
             if pid == 0:
@@ -379,6 +443,7 @@ def test_a_forked_child_goes_on_in_its_parents_span_as_a_process_of_its_own(tmp_
     begins = {record.name: record for record in trace.of_kind("begin")}
     assert begins["inner"].pid == pid
     assert begins["inner"].span != begins["outer"].span
+    assert begins["inner"].fields == begins["outer"].fields == {"request_id": "r-17"}
     assert len(trace.of_kind("end")) == 2
 
 
