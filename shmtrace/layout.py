@@ -511,7 +511,6 @@ FIELD_BYTES = 8
 THREADS_BYTES = 128
 HERE_BYTES = 40
 PLACE_BYTES = 48
-BEGIN_BYTES = 16  # of the fields that every begin has (wire.KINDS)
 PLACE_SPANS = 30  # that a new one has room for
 SPANS_AT_ONCE = 256  # numbers that a task takes from the process'
 FIELDS_MAX = 64  # that the code handles

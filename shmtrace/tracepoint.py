@@ -223,7 +223,7 @@ class Tracepoint(Event):
 
     def _refuse(self, *arguments: object, **keywords: object) -> bool:
         try:
-            body = self._encode(arguments, keywords, len(place.word()))
+            body = self._encode(arguments, keywords, wire.KIND_BYTES["event"])
         except WrongArguments as error:
             self._wrong(error)
             return False
@@ -299,7 +299,7 @@ class Span(Event):
     def encode(self, arguments: tuple[object, ...], keywords: dict[str, object]) -> bytes | None:
         """The fields; None if they are wrong, which is told."""
         try:
-            return self._encode(arguments, keywords, layout.BEGIN_BYTES)
+            return self._encode(arguments, keywords, wire.KIND_BYTES["begin"])
         except WrongArguments as error:
             self._wrong(error, 3)
             return None
@@ -314,7 +314,7 @@ class Span(Event):
         if body is None or not (self._is_on or self._is_attached_late()):
             return 0
         self._channel.tell_context()
-        return int(self._start(bytes(layout.BEGIN_BYTES) + body))
+        return int(self._start(bytes(wire.KIND_BYTES["begin"]) + body))
 
     def stop(self, number: int, kind: type[BaseException] | None) -> None:
         """End the span of this number."""

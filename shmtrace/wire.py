@@ -154,6 +154,7 @@ KINDS = {
     "end": ("span", "context"),
     "counter": (),
 }
+KIND_BYTES = {kind: 4 * len(names) for kind, names in KINDS.items()}
 BY_THREAD = 0xFFFF_FFFF  # in the place of such a number: the thread tells
 
 LOG_NAME, LOG_SPAN, LOG_CONTEXT, LOG_LEVEL, LOG_DEFINES = range(5)  # keys of a log record's map that are ours

@@ -36,7 +36,6 @@ llvm.initialize_native_asmparser()
 place()
 _I64 = ir.IntType(64)
 SELF_AT = object.__basicsize__ + 8  # m_self of a builtin, im_self of a method
-HEADS = {kind: 4 * len(names) for kind, names in wire.KINDS.items()}
 VERSION = code_key("kernel")
 
 
@@ -322,7 +321,7 @@ def emit(cell, v0):
 
 
 def _source(kind: Any, values: tuple[Any, ...]) -> str:
-    head = HEADS[kind.kind]
+    head = wire.KIND_BYTES[kind.kind]
     size, good, before, puts = str(head + (kind.kind == "end")), [], [], []
     for number, ((_, text), value) in enumerate(zip(wire.split_fields(kind.fields), values, strict=True)):
         enum, array = wire.parse_enum(text), wire.parse_array(text)

@@ -1,0 +1,70 @@
+"""What the builtins of tracepoints, counters, spans and logs have in common: switches, late attaching, a record."""
+
+from __future__ import annotations
+
+from . import intrinsics as do
+from .entry import Py_DecRef, PyObject_CallOneArg, boolean, me_of, try_harder
+from .intrinsics import likely, load32, load64, read64
+from .lanes import CONTEXT, CONTROL, RECORD_BYTES, RECORDED, apart, commit, give_back, inlined, padded, record
+from .places import EVENT, PLACE, THREADS
+
+PyObject_Vectorcall = do.external("PyObject_Vectorcall", 4)
+
+
+@inlined
+def is_on(cell: int) -> bool:
+    """The channel records, and the class is switched on: P1."""
+    context = load64(cell + EVENT.context)
+    return load32(load64(context + CONTEXT.recording)) != 0 and load32(load64(cell + EVENT.enabled)) != 0
+
+
+@apart
+def attach_late(cell: int) -> int:
+    """Nothing is recorded: attach the channel if that is still to be done.  1: now it is recorded; -1: an exception."""
+    do.cold()
+    pending = load64(load64(cell + EVENT.context) + CONTEXT.pending)
+    if pending == 0:
+        return 0
+    result = PyObject_CallOneArg(pending, read64(cell + EVENT.owner))
+    if result == 0:
+        return -1
+    Py_DecRef(result)
+    return is_on(cell)
+
+
+@apart
+def call_python(cell: int, args: int, count: int, names: int) -> int:
+    """Let Python look at the arguments: it records them, or refuses them."""
+    do.cold()
+    return PyObject_Vectorcall(read64(cell + EVENT.refuse), args, count, names)
+
+
+@inlined
+def write(cell: int, body: int, size: int) -> int:
+    """A record of the cell's class; a new reference to True or False, 0 with an exception set."""
+    context = load64(cell + EVENT.context)
+    me = me_of(context)
+    if not likely(me != 0):
+        return 0
+    result = record(context, me, load64(cell + EVENT.id), body, size)
+    if not likely(result == RECORDED):
+        return try_harder(context, me, load64(cell + EVENT.id), body, size, result)
+    return boolean(True)
+
+
+@inlined
+def end_record(lane: int, position: int, size: int) -> None:
+    """P11, P12."""
+    commit(lane, position + RECORD_BYTES + padded(size))
+    give_back(lane)
+
+
+@inlined
+def needs_telling(cell: int, place: int) -> bool:
+    """A user's context is set, and this reader was not told yet what it is."""
+    if likely(load32(place + PLACE.context) == 0):
+        return False
+    context = load64(cell + EVENT.context)
+    period = load32(load64(context + CONTEXT.control) + CONTROL.period)
+    forks = load64(read64(cell + EVENT.threads) + THREADS.forks)
+    return load64(place + PLACE.told) != period | (load64(context + CONTEXT.slot) << 32) | (forks << 48)

@@ -1,0 +1,132 @@
+"""Logs: a msgpack map of the common types.  Python packs the others."""
+
+from __future__ import annotations
+
+from .. import wire
+from . import intrinsics as do
+from .calls import attach_late, call_python, is_on, needs_telling
+from .entry import BYTES_DATA, BYTES_SIZE, OBJECT_SLOT, OBJECT_TYPE, boolean, me_of, py_false, py_true, try_harder
+from .intrinsics import likely, load64
+from .lanes import RECORDED, copy_short, inlined, record
+from .places import EVENT, U32_MASK, PyErr_Clear, PyThreadState_Get, find_place, place_word, pointer_out
+from .values import FLOAT_VALUE, NO_VALUE, PyUnicode_AsUTF8AndSize, float_type, integer, integer_type, py_none
+
+LOG_BYTES = 512  # longer ones are packed by Python
+LOG_NAME, LOG_SPAN, LOG_CONTEXT, ID_LOG = wire.LOG_NAME, wire.LOG_SPAN, wire.LOG_CONTEXT, wire.ID_LOG
+text_type = do.address_of("PyUnicode_Type")
+log_buffer = do.room(LOG_BYTES + 32)  # the numbers need not look
+
+
+@inlined
+def pack_text(at: int, end: int, value: int) -> int:
+    """A str; the address behind it, 0 if Python must do it."""
+    length = pointer_out()
+    text = PyUnicode_AsUTF8AndSize(value, length)
+    if not likely(text != 0):
+        PyErr_Clear()
+        return 0
+    size = load64(length)
+    if not likely(at + size + 3 <= end):
+        return 0
+    if likely(size < 32):
+        do.store8(at, 0xA0 | size)
+        at += 1
+    else:
+        do.store8(at, 0xDA)
+        do.store8(at + 1, size >> 8)
+        do.store8(at + 2, size)
+        at += 3
+    copy_short(at, text, size)
+    return at + size
+
+
+@inlined
+def pack_number(at: int, number: int) -> int:
+    """An integer; the address behind it."""
+    if -32 <= number < 128:
+        do.store8(at, number)
+        return at + 1
+    do.store8(at, 0xD3)
+    do.put64(at + 1, do.swapped(number))
+    return at + 9
+
+
+@inlined
+def pack_value(at: int, end: int, value: int) -> int:
+    """A value of a common type; the address behind it, 0 if Python must do it."""
+    kind = load64(value + OBJECT_TYPE)
+    if kind == text_type():
+        return pack_text(at, end, value)
+    if not likely(at + 9 <= end):
+        return 0
+    if kind == integer_type():
+        number = integer(value)
+        return pack_number(at, number) if number != NO_VALUE else 0
+    if kind == float_type():
+        do.store8(at, 0xCB)
+        do.put64(at + 1, do.swapped(load64(value + FLOAT_VALUE)))
+        return at + 9
+    if value == py_none():
+        do.store8(at, 0xC0)
+        return at + 1
+    if value == py_true() or value == py_false():
+        do.store8(at, 0xC2 | (value == py_true()))
+        return at + 1
+    return 0
+
+
+@inlined
+def pack_log(args: int, count: int, names: int, word: int, at: int, end: int) -> int:
+    """The map of a log; the address behind it, 0 if Python must do it."""
+    if count != 1 or load64(load64(args) + OBJECT_TYPE) != text_type():
+        return 0
+    fields = load64(names + BYTES_SIZE) if names != 0 else 0
+    span, context = word & U32_MASK, (word >> 32) & U32_MASK
+    entries = fields + 1 + (span != 0) + (context != 0)
+    if not likely(entries < 16):
+        return 0
+    do.store8(at, 0x80 | entries)
+    do.store8(at + 1, LOG_NAME)
+    at = pack_text(at + 2, end, load64(args))
+    if at != 0 and span != 0:
+        do.store8(at, LOG_SPAN)
+        at = pack_number(at + 1, span)
+    if at != 0 and context != 0:
+        do.store8(at, LOG_CONTEXT)
+        at = pack_number(at + 1, context)
+    for number in range(fields):
+        if at == 0:
+            return 0
+        at = pack_text(at, end, load64(names + BYTES_SIZE + 8 + 8 * number))
+        if at != 0:
+            at = pack_value(at, end, load64(args + 8 + 8 * number))
+    return at
+
+
+def log_call(self: int, args: int, count: int, names: int) -> int:
+    """METH_FASTCALL | METH_KEYWORDS: `channel.log("cache miss", key="a1", tried=3)`."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late < 0:
+            return 0
+        if late == 0:
+            return boolean(False) if load64(cell + EVENT.strict) == 0 else call_python(cell, args, count, names)
+    context = load64(cell + EVENT.context)
+    me = me_of(context)
+    if not likely(me != 0):
+        return 0
+    place = find_place(cell, PyThreadState_Get())
+    word = 0
+    if place != 0:
+        word = place_word(place)
+        if needs_telling(cell, place):
+            return call_python(cell, args, count, names)
+    body = log_buffer()
+    end = pack_log(args, count, names, word, body, body + LOG_BYTES)
+    if not likely(end != 0):
+        return call_python(cell, args, count, names)
+    result = record(context, me, ID_LOG, body, end - body)
+    if not likely(result == RECORDED):
+        return try_harder(context, me, ID_LOG, body, end - body, result)
+    return boolean(True)

@@ -1,0 +1,215 @@
+"""Which span is open where a task is: its PLACE, as the jitted code finds and changes it.  See place.py.
+
+A thread remembers the PLACE that it found last (layout.HERE), which is right as long as the thread's state is the same
+one, and says that its context has not changed, and no Python code has set the variable.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .. import layout, wire
+from . import intrinsics as do
+from .entry import BYTES_DATA, BYTES_SIZE, Py_DecRef
+from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
+from .lanes import BLOCK, CONTEXT, HERE, apart, block_here, inlined
+
+EVENT, PLACE, THREADS = frozen(layout.EVENT), frozen(layout.PLACE), frozen(layout.THREADS)
+PLACE_BYTES, PLACE_SPANS, SPANS_AT_ONCE = layout.PLACE_BYTES, layout.PLACE_SPANS, layout.SPANS_AT_ONCE
+PLACE_WORD_BYTES, BEGIN_BYTES = wire.KIND_BYTES["event"], wire.KIND_BYTES["begin"]  # ahead of a class' own fields
+U32_MASK = 0xFFFF_FFFF
+HAS_GIL = "t" not in sys.abiflags
+PyErr_Clear = do.external("PyErr_Clear", 0)
+PyContextVar_Get = do.external("PyContextVar_Get", 3, result_bits=32)
+PyContextVar_Set = do.external("PyContextVar_Set", 2)
+PyThreadState_Get = do.external("PyThreadState_Get", 0)
+PyThreadState_GetID = do.external("PyThreadState_GetID", 1)
+PyBytes_FromStringAndSize = do.external("PyBytes_FromStringAndSize", 2)
+pointer_out = do.scratch(8)
+
+
+@apart
+def look_up_place(cell: int, state: int, here: int) -> int:
+    """Address of this task's PLACE, 0 if it has none, asked of the interpreter; and kept in HERE, if there is one.
+
+    Its context keeps it, so it is there as long as that is the current one and the variable is not set.
+    """
+    threads = read64(cell + EVENT.threads)
+    out = pointer_out()
+    PyContextVar_Get(read64(cell + EVENT.variable), 0, out)
+    found = load64(out)
+    if found != 0:
+        Py_DecRef(found)
+        found += BYTES_DATA
+    if here != 0:
+        remember(threads, here, state, found)
+    return found
+
+
+@inlined
+def remember(threads: int, here: int, state: int, place: int) -> None:
+    """This is the PLACE, until something changes."""
+    store64(here + HERE.place, place)
+    store64(here + HERE.state, state)
+    store64(here + HERE.version, load64(state + read64(threads + THREADS.version_at)))
+    store64(here + HERE.changes, load64(threads + THREADS.changes))
+    store64(here + HERE.identity, PyThreadState_GetID(state))
+
+
+@inlined
+def here_of(cell: int) -> int:
+    """Address of this thread's HERE; 0: it has no block yet, or a change of context could not be noticed."""
+    threads = read64(cell + EVENT.threads)
+    context = load64(cell + EVENT.context)
+    if not likely(read64(context + CONTEXT.blocks) != 0 and read64(threads + THREADS.version_at) != 0):
+        return 0  # the channel is closed, for one
+    block = block_here(context)
+    return block + BLOCK.here if block != 0 else 0
+
+
+@inlined
+def find_place(cell: int, state: int) -> int:
+    """Address of this task's PLACE, 0 if it has none."""
+    threads = read64(cell + EVENT.threads)
+    here = here_of(cell)
+    if likely(
+        here != 0
+        and load64(here + HERE.state) == state
+        and load64(here + HERE.version) == load64(state + read64(threads + THREADS.version_at))
+        and load64(here + HERE.changes) == load64(threads + THREADS.changes)
+        and load64(here + HERE.identity) == PyThreadState_GetID(state)
+    ):
+        return load64(here + HERE.place)
+    return look_up_place(cell, state, here)
+
+
+@inlined
+def place_word(place: int) -> int:
+    """`span` and `context` of a record, as it stands ahead of its fields."""
+    return (load64(place + PLACE.current) & U32_MASK) | (load32(place + PLACE.context) << 32)
+
+
+@apart
+def renew_place(cell: int, before: int, context: int, state: int) -> int:
+    """A new PLACE for this task, set; its address, 0 if there is no memory.
+
+    A task that has none of its own begins where the one that it was made by was; one that may have been copied to
+    another task meanwhile goes on in a copy, so that the other one keeps what was true when it was made.
+    """
+    threads = read64(cell + EVENT.threads)
+    context_at = read64(threads + THREADS.context_at)
+    is_mine = before != 0 and (load64(before + PLACE.whose) == context or context_at == 0)
+    spans = PLACE_SPANS
+    depth = load64(before + PLACE.depth) if is_mine else 0
+    if depth >= spans:
+        spans = 2 * depth
+    new = PyBytes_FromStringAndSize(0, PLACE_BYTES + 8 * spans)
+    if new == 0:
+        PyErr_Clear()
+        return 0
+    place = new + BYTES_DATA
+    if is_mine:
+        do.copy(place, before, PLACE_BYTES + 8 * depth)
+    else:
+        do.clear(place, PLACE_BYTES)
+        store32(place + PLACE.task, do.add64(threads + THREADS.tasks, 1) + 1)
+        if before != 0:
+            store64(place + PLACE.current, load64(before + PLACE.current))
+            store32(place + PLACE.context, load32(before + PLACE.context))
+            store64(place + PLACE.told, load64(before + PLACE.told))
+    token = PyContextVar_Set(read64(cell + EVENT.variable), new)
+    Py_DecRef(new)  # the context has it
+    if token == 0:
+        PyErr_Clear()
+        return 0
+    Py_DecRef(token)
+    store64(place + PLACE.whose, load64(state + context_at) if context_at != 0 else 0)  # it may have been made just now
+    here = here_of(cell)
+    if here != 0:
+        remember(threads, here, state, place)
+    return place
+
+
+@inlined
+def own_place(cell: int, spans: int) -> int:
+    """The PLACE of this task, which may be changed, with room for so many more spans; 0: there is no memory."""
+    threads = read64(cell + EVENT.threads)
+    state = PyThreadState_Get()
+    place = find_place(cell, state)
+    context_at = read64(threads + THREADS.context_at)
+    context = load64(state + context_at) if context_at != 0 else 0
+    if likely(place != 0 and context != 0 and load64(place + PLACE.whose) == context):
+        room = (load64(place - BYTES_DATA + BYTES_SIZE) - PLACE_BYTES) >> 3
+        is_entered = load32(context + read64(threads + THREADS.entered_at)) != 0
+        if likely(not is_entered and load64(place + PLACE.depth) + spans <= room):
+            return place
+    return renew_place(cell, place, context, state)
+
+
+@apart
+def more_numbers(threads: int, place: int) -> int:
+    """The first of the next numbers of spans for this task."""
+    first = (do.add64(threads + THREADS.spans, SPANS_AT_ONCE) + 1) & U32_MASK
+    store32(place + PLACE.end, first + SPANS_AT_ONCE)
+    return first
+
+
+@inlined
+def count_open(cell: int, more: int) -> None:
+    """Spans of this class that are open: where there is a GIL, this thread holds it."""
+    if HAS_GIL:
+        store64(cell + EVENT.open, load64(cell + EVENT.open) + more)
+    else:
+        do.add64(cell + EVENT.open, more)
+
+
+@inlined
+def push(cell: int, place: int, identifier: int) -> int:
+    """A span begins here: its number."""
+    span = load32(place + PLACE.next)
+    if not likely(span != load32(place + PLACE.end)):
+        span = more_numbers(read64(cell + EVENT.threads), place)
+    store32(place + PLACE.next, span + 1)
+    depth = load64(place + PLACE.depth)
+    store64(place + PLACE_BYTES + 8 * depth, load64(place + PLACE.current))
+    store64(place + PLACE.depth, depth + 1)
+    store64(place + PLACE.current, span | (identifier << 32))
+    count_open(cell, 1)
+    return span
+
+
+@apart
+def pull(place: int, wanted: int, shift: int) -> int:
+    """The innermost span that is not the current one and matches leaves the place; its number, or 0."""
+    at = place + PLACE_BYTES
+    number = load64(place + PLACE.depth) - 1
+    while number >= 1:  # what lies outermost is the span that the task was made in, which is not its own
+        found = load64(at + 8 * number)
+        if (found >> shift) & U32_MASK == wanted:
+            last = load64(place + PLACE.depth) - 1
+            while number < last:
+                store64(at + 8 * number, load64(at + 8 * (number + 1)))
+                number += 1
+            store64(place + PLACE.depth, last)
+            return found & U32_MASK
+        number -= 1
+    return 0
+
+
+@inlined
+def pop(cell: int, place: int, wanted: int, shift: int) -> int:
+    """A span ends: the innermost one of this class (shift 32), or of this number (shift 0); its number, 0: none."""
+    depth = load64(place + PLACE.depth)
+    current = load64(place + PLACE.current)
+    span = 0
+    if likely(depth > 0 and (current >> shift) & U32_MASK == wanted):
+        store64(place + PLACE.current, load64(place + PLACE_BYTES + 8 * (depth - 1)))
+        store64(place + PLACE.depth, depth - 1)
+        span = current & U32_MASK
+    else:
+        span = pull(place, wanted, shift)
+        if span == 0 and shift == 0:
+            span = wanted  # of a generator that went on in another task
+    if likely(span != 0):
+        count_open(cell, -1)
+    return span

@@ -1,0 +1,258 @@
+"""Spans: the two ends, by `with`, by hand, and by number, where Python keeps it."""
+
+from __future__ import annotations
+
+from . import intrinsics as do
+from .calls import attach_late, call_python, end_record, is_on, needs_telling, write
+from .entry import (
+    BYTES_DATA,
+    BYTES_SIZE,
+    OBJECT_SLOT,
+    Py_DecRef,
+    Py_IncRef,
+    PyLong_FromLong,
+    boolean,
+    me_of,
+    py_true,
+    try_harder,
+)
+from .intrinsics import likely, load32, load64, read64
+from .lanes import (
+    CONTEXT,
+    FULL,
+    RECORD_BYTES,
+    address_of_position,
+    apart,
+    current_cpu,
+    inlined,
+    padded,
+    put_header,
+    take,
+)
+from .places import (
+    BEGIN_BYTES,
+    EVENT,
+    PLACE,
+    PLACE_WORD_BYTES,
+    U32_MASK,
+    PyBytes_FromStringAndSize,
+    own_place,
+    pop,
+    push,
+)
+from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, integer, put_all, py_none, strlen, values_buffer
+
+BODY_BYTES = 256  # for the name of an exception
+NAME_BYTES = 200  # of an exception's type
+TYPE_NAME = object.__basicsize__ + 8  # tp_name, behind a PyVarObject
+body_buffer = do.room(BODY_BYTES)
+
+
+@apart
+def begin_again(cell: int, me: int, lane: int, first: int, second: int, converted: int, size: int) -> bool:
+    """There was no room for a begin record: make one piece of it and try harder.  False with an exception set."""
+    do.cold()
+    context = load64(cell + EVENT.context)
+    if lane != FULL:
+        result = try_harder(context, me, 0, 0, 0, lane)
+    else:
+        body = PyBytes_FromStringAndSize(0, size + 8)
+        if body == 0:
+            return False
+        at = body + BYTES_DATA
+        do.put64(at, first)
+        do.put64(at + 8, second)
+        put_all(cell, at + BEGIN_BYTES, at + size, converted)
+        result = try_harder(context, me, load64(cell + EVENT.id), at, size, lane)
+        Py_DecRef(body)
+    if result != 0:
+        Py_DecRef(result)
+    return result != 0
+
+
+@inlined
+def begin_span(cell: int, converted: int, size: int, place: int) -> int:
+    """A span begins, with fields that `convert_all` made.  Its number; 0 with an exception set."""
+    context = load64(cell + EVENT.context)
+    me = me_of(context)
+    if not likely(me != 0):
+        return 0
+    parent = load64(place + PLACE.current) & U32_MASK
+    span = push(cell, place, load64(cell + EVENT.id))
+    first = span | (load32(place + PLACE.context) << 32)
+    second = parent | (load32(place + PLACE.task) << 32)
+    size += BEGIN_BYTES
+    cpu = current_cpu(context)
+    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(lane > FULL):
+        return span if begin_again(cell, me, lane, first, second, converted, size) else 0
+    target = address_of_position(context, position)
+    put_header(context, lane, target, load64(cell + EVENT.id), cpu, me, size)
+    at = target + RECORD_BYTES
+    do.put64(at, first)
+    do.put64(at + 8, second)
+    put_all(cell, at + BEGIN_BYTES, at + padded(size), converted)
+    end_record(lane, position, size)
+    return span
+
+
+@apart
+def end_failed(cell: int, kind: int, word: int) -> bool:
+    """The record of an end with an exception of type `kind`.  False with another exception set."""
+    do.cold()
+    body = body_buffer()
+    do.put64(body, word)
+    name = load64(kind + TYPE_NAME)
+    length = min(strlen(name), NAME_BYTES)
+    do.copy(body + PLACE_WORD_BYTES, name, length)
+    do.put64(body + PLACE_WORD_BYTES + length, 0)
+    result = write(cell, body, PLACE_WORD_BYTES + length + 1)
+    if result != 0:
+        Py_DecRef(result)
+    return result != 0
+
+
+@apart
+def end_again(cell: int, me: int, lane: int, word: int) -> bool:
+    """There was no room for an end record."""
+    do.cold()
+    body = body_buffer()
+    do.put64(body, word)
+    do.put64(body + PLACE_WORD_BYTES, 0)
+    result = try_harder(load64(cell + EVENT.context), me, load64(cell + EVENT.id), body, PLACE_WORD_BYTES + 1, lane)
+    if result != 0:
+        Py_DecRef(result)
+    return result != 0
+
+
+@inlined
+def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
+    """A span ends, with an exception of type `kind` (0: none).  `cell` is that of its begin.  False: an exception."""
+    place = own_place(cell, 0)
+    if not likely(place != 0):
+        return True
+    span = pop(cell, place, wanted, shift)
+    other = read64(cell + EVENT.other)
+    context = load64(other + EVENT.context)
+    if not likely(span != 0 and load32(load64(context + CONTEXT.recording)) != 0):
+        return True
+    word = span | (load32(place + PLACE.context) << 32)
+    if not likely(kind == 0):
+        return end_failed(other, kind, word)
+    me = me_of(context)
+    if not likely(me != 0):
+        return False
+    cpu = current_cpu(context)
+    size = PLACE_WORD_BYTES + 1
+    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(lane > FULL):
+        return end_again(other, me, lane, word)
+    target = address_of_position(context, position)
+    put_header(context, lane, target, load64(other + EVENT.id), cpu, me, size)
+    do.put64(target + RECORD_BYTES, word)
+    do.put64(target + RECORD_BYTES + PLACE_WORD_BYTES, 0)
+    end_record(lane, position, size)
+    return True
+
+
+@inlined
+def new_reference(address: int) -> int:
+    """An object that is given to Python."""
+    Py_IncRef(address)
+    return address
+
+
+@apart
+def begin_in_python(cell: int, args: int, count: int, names: int) -> int:
+    """As `begin_with`, where Python has to look at it."""
+    do.cold()
+    result = call_python(cell, args, count, names)
+    if result == 0:
+        return -1
+    Py_DecRef(result)
+    return result == py_true()
+
+
+@inlined
+def begin_with(cell: int, args: int, count: int, names: int) -> int:
+    """A span begins, if recording is on: 1; 0: it is not, or the arguments are wrong; -1: an exception."""
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late <= 0:
+            if late == 0 and load64(cell + EVENT.strict) != 0:
+                return begin_in_python(cell, args, count, names)
+            return late
+    values = args
+    fields = read64(cell + EVENT.fields_count)
+    converted = values_buffer()
+    size = 0
+    if fields + count != 0 or names != 0:
+        if names != 0 and fields <= FIELDS_MAX:
+            values = arguments_buffer()
+            if not arrange(cell, args, count, names, values):
+                return begin_in_python(cell, args, count, names)
+        elif not likely(count == fields and fields <= FIELDS_MAX):
+            return begin_in_python(cell, args, count, names)
+        size = convert_all(cell, values, converted)
+        if not likely(0 <= size <= load64(load64(cell + EVENT.context) + CONTEXT.limit) - BEGIN_BYTES):
+            return begin_in_python(cell, args, count, names)
+    place = own_place(cell, 1)
+    if not likely(place != 0):
+        return 0
+    if needs_telling(cell, place):
+        return begin_in_python(cell, args, count, names)
+    return 1 if begin_span(cell, converted, size, place) != 0 else -1
+
+
+def span_begin_call(self: int, args: int, count: int, names: int) -> int:
+    """METH_FASTCALL | METH_KEYWORDS: `load.begin(3)`.  True if recording is on."""
+    begun = begin_with(load64(self + OBJECT_SLOT) + BYTES_DATA, args, count, names)
+    return boolean(begun != 0) if begun >= 0 else 0
+
+
+def span_enter(self: int, _: int) -> int:
+    """METH_NOARGS: `with load:`."""
+    begun = begin_with(load64(self + OBJECT_SLOT) + BYTES_DATA, 0, 0, 0)
+    return new_reference(self) if begun >= 0 else 0
+
+
+def span_begin(self: int, body: int) -> int:
+    """METH_O: a span begins; its number, 0 if nothing is recorded.
+
+    `body` is a `bytes` of the caller's own: BEGIN_BYTES, which are written here, and the fields.
+    """
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    place = own_place(cell, 1) if is_on(cell) else 0
+    if place == 0:
+        return PyLong_FromLong(0)
+    at, size = body + BYTES_DATA, load64(body + BYTES_SIZE)
+    parent = load64(place + PLACE.current) & U32_MASK
+    span = push(cell, place, load64(cell + EVENT.id))
+    do.put64(at, span | (load32(place + PLACE.context) << 32))
+    do.put64(at + 8, parent | (load32(place + PLACE.task) << 32))
+    result = write(cell, at, size)
+    if result == 0:
+        return 0
+    Py_DecRef(result)
+    return PyLong_FromLong(span)
+
+
+def span_finish(self: int, args: int, count: int) -> int:
+    """METH_FASTCALL: the span of a number ends, with an exception of a type, or None."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    number, kind = integer(load64(args)), load64(args + 8)
+    if not end_span(cell, number, 0, kind if kind != py_none() else 0):
+        return 0
+    return boolean(False)
+
+
+def span_exit(self: int, args: int, count: int) -> int:
+    """METH_FASTCALL: the end of `with load:`, and `load.end()`."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    if load64(cell + EVENT.open) != 0:
+        kind = load64(args) if count > 0 else 0
+        if kind == py_none():
+            kind = 0
+        if not end_span(cell, load64(cell + EVENT.id), 32, kind):
+            return 0
+    return boolean(False)

@@ -1,0 +1,225 @@
+"""Arguments of a call, looked at one by one through a table of fields, and written into a record.
+
+First each becomes a number, or the address and length of its bytes (`convert_all`); then, while a lane is taken, these
+are written (`put_all`), and no Python object is touched.  What this does not understand (an array, an Enum's member,
+any mistake) goes to Python.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .. import encoding, layout
+from . import intrinsics as do
+from .entry import BYTES_DATA, BYTES_SIZE, OBJECT_TYPE, bytes_type, py_false, py_true
+from .intrinsics import likely, load32, load64, read64, store64
+from .lanes import apart, copy_short, inlined
+from .places import EVENT, PyErr_Clear
+
+EVENT_BYTES, FIELD_BYTES, FIELDS_MAX = layout.EVENT_BYTES, layout.FIELD_BYTES, layout.FIELDS_MAX
+CODE_SIGNED, CODE_F32, CODE_F64 = encoding.CODE_SIGNED, encoding.CODE_F32, encoding.CODE_F64
+CODE_BOOL, CODE_STR, CODE_BYTES = encoding.CODE_BOOL, encoding.CODE_STR, encoding.CODE_BYTES
+WIDTH_SHIFT, LONGEST = encoding.WIDTH_SHIFT, encoding.LONGEST
+VALUE_BYTES = 16  # of a converted value: the number or an address, and a length
+COMPACT_INTEGERS = sys.version_info >= (3, 12)
+INTEGER_HEAD = object.__basicsize__  # ob_size; from 3.12 on lv_tag
+INTEGER_DIGIT = INTEGER_HEAD + 8
+FLOAT_VALUE = object.__basicsize__
+NO_VALUE = -1 << 63
+EACH_BYTE = 0x0101_0101_0101_0101
+KIND_MASK = (1 << WIDTH_SHIFT) - 1
+integer_type = do.address_of("PyLong_Type")
+float_type = do.address_of("PyFloat_Type")
+py_none = do.address_of("_Py_NoneStruct")
+PyLong_AsLongLong = do.external("PyLong_AsLongLong", 1)
+PyFloat_AsDouble = do.external_double("PyFloat_AsDouble")
+PyUnicode_AsUTF8AndSize = do.external("PyUnicode_AsUTF8AndSize", 2)
+PyErr_Occurred = do.external("PyErr_Occurred", 0)
+strlen = do.external("strlen", 1)
+arguments_buffer = do.room(8 * FIELDS_MAX)
+values_buffer = do.room(VALUE_BYTES * FIELDS_MAX)
+
+
+@apart
+def any_integer(value: int) -> int:
+    """An object that is like an integer; NO_VALUE if it is not, or too great."""
+    number = PyLong_AsLongLong(value)
+    if number == -1 and PyErr_Occurred() != 0:
+        PyErr_Clear()
+        return NO_VALUE
+    return number
+
+
+@inlined
+def integer(value: int) -> int:
+    """The number of an object; NO_VALUE if the code cannot tell."""
+    if likely(load64(value + OBJECT_TYPE) == integer_type()):
+        head = load64(value + INTEGER_HEAD)
+        if COMPACT_INTEGERS:
+            if likely(head < 16):
+                return load32(value + INTEGER_DIGIT) * (1 - (head & 3))
+        elif likely(-1 <= head <= 1):
+            return load32(value + INTEGER_DIGIT) * head if head != 0 else 0
+    return any_integer(value)
+
+
+@apart
+def any_double(value: int) -> int:
+    """The bits of an object that is like a number; NO_VALUE (which is -0.0) if it is not."""
+    bits = PyFloat_AsDouble(value)
+    if PyErr_Occurred() != 0:
+        PyErr_Clear()
+        return NO_VALUE
+    return bits
+
+
+@inlined
+def double(value: int) -> int:
+    """The same, without a call where it is a float."""
+    if likely(load64(value + OBJECT_TYPE) == float_type()):
+        return load64(value + FLOAT_VALUE)
+    return any_double(value)
+
+
+@inlined
+def has_nul(text: int, size: int) -> bool:
+    """Whether a NUL is among the bytes of a text, which has one behind them and lies in a block of 16 bytes or more."""
+    if size > 16:
+        return strlen(text) != size
+    first = do.get64(text)
+    last = first
+    if size >= 8:
+        last = do.get64(text + size - 8)
+    else:
+        first |= -1 << (8 * size)
+        last = first
+    found = ((first - EACH_BYTE) & ~first) | ((last - EACH_BYTE) & ~last)
+    return found & (EACH_BYTE << 7) != 0
+
+
+@inlined
+def convert(code: int, value: int, out: int) -> int:
+    """One value, as a number (or address) and a length at `out`: its bytes in a record, or -1 if Python must do it."""
+    kind, width = code & KIND_MASK, code >> WIDTH_SHIFT
+    if kind <= CODE_SIGNED:
+        number = integer(value)
+        rest = number >> min(8 * width - kind, 63)  # of an int64, of which an unsigned one of 64 bits may use 63
+        if not likely(rest == 0 or (kind == CODE_SIGNED and rest == -1 and number != NO_VALUE)):
+            return -1
+        store64(out, number)
+        return width
+    if CODE_F32 <= kind <= CODE_F64:
+        bits = double(value)
+        if not likely(bits != NO_VALUE):
+            return -1
+        if kind == CODE_F64:
+            store64(out, bits)
+            return 8
+        single = do.as_single(bits)
+        if single & 0x7F80_0000 == 0x7F80_0000 and (bits >> 52) & 0x7FF != 0x7FF:
+            return -1  # it does not fit
+        store64(out, single)
+        return 4
+    if kind == CODE_STR:
+        length = out + 8
+        text = PyUnicode_AsUTF8AndSize(value, length)
+        if not likely(text != 0):
+            PyErr_Clear()
+            return -1
+        size = load64(length)
+        if not likely(not has_nul(text, size)):
+            return -1
+        store64(out, text)
+        return size + 1
+    if kind == CODE_BOOL:
+        is_true = value == py_true()
+        if not is_true and value != py_false():
+            return -1
+        store64(out, is_true)
+        return 1
+    if kind == CODE_BYTES and load64(value + OBJECT_TYPE) == bytes_type():
+        size = load64(value + BYTES_SIZE)
+        store64(out, value + BYTES_DATA)
+        store64(out + 8, size)
+        return size + 2 if size <= LONGEST else -1
+    return -1
+
+
+@inlined
+def convert_all(cell: int, values: int, out: int) -> int:
+    """All values; their bytes in a record, or -1 if Python must do it."""
+    field = cell + EVENT_BYTES
+    last = field + FIELD_BYTES * read64(cell + EVENT.fields_count)
+    size = 0
+    while field != last:
+        more = convert(load32(field), load64(values), out)
+        if not likely(more >= 0):
+            return -1
+        size += more
+        field += FIELD_BYTES
+        values += 8
+        out += VALUE_BYTES
+    return size
+
+
+@inlined
+def put_number(at: int, end: int, value: int, width: int) -> int:
+    """The low bytes of a number.  What is written behind them is written over by what comes next, or is padding."""
+    if likely(at + 8 <= end):
+        do.put64(at, load64(value))
+    else:
+        copy_short(at, value, width)
+    return at + width
+
+
+@inlined
+def put_all(cell: int, at: int, end: int, values: int) -> None:
+    """The values that `convert_all` made, into a record that ends at `end`."""
+    field = cell + EVENT_BYTES
+    last = field + FIELD_BYTES * read64(cell + EVENT.fields_count)
+    while field != last:
+        code = load32(field)
+        kind = code & KIND_MASK
+        if kind < CODE_STR:
+            width = code >> WIDTH_SHIFT
+            at = put_number(at, end, values, width)
+        else:
+            size = load64(values + 8)
+            if kind == CODE_BYTES:
+                do.store8(at, size)
+                do.store8(at + 1, size >> 8)
+                at += 2
+            copy_short(at, load64(values), size)
+            at += size
+            if kind == CODE_STR:
+                do.store8(at, 0)
+                at += 1
+        field += FIELD_BYTES
+        values += VALUE_BYTES
+
+
+@apart
+def arrange(cell: int, args: int, count: int, names: int, values: int) -> bool:
+    """Arguments by position and by keyword, in the order of the fields.  False if Python must look at them."""
+    fields = read64(cell + EVENT.fields_count)
+    keywords = load64(names + BYTES_SIZE)  # a tuple is a PyVarObject, too
+    if count + keywords != fields:
+        return False
+    known = cell + EVENT_BYTES + FIELD_BYTES * fields
+    for number in range(count):
+        store64(values + 8 * number, load64(args + 8 * number))
+    for number in range(count, fields):
+        store64(values + 8 * number, 0)
+    for number in range(keywords):
+        name = load64(names + BYTES_SIZE + 8 + 8 * number)
+        field = count + number
+        if load64(known + 8 * field) != name:
+            field = count
+            while field < fields and load64(known + 8 * field) != name:
+                field += 1
+            if field == fields:
+                return False  # unknown, or not interned
+        if load64(values + 8 * field) != 0:
+            return False
+        store64(values + 8 * field, load64(args + 8 * (count + number)))
+    return True
