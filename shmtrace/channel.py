@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import _thread
-import ctypes
-import mmap
 import os
 import sys
 
 from . import known, layout
-from .context import make_context, segment_context
+from .attachment import attach_or_kept, attach_segment, lasting_context
 from .errors import (
     ChannelBusy,
     ChannelError,
     ChannelNotFound,
-    ChannelRemoved,
     InvalidGeometry,
     SharedMemoryUnavailable,
     ShmtraceError,
 )
-from .layout import CONTEXT, CONTROL, WRITER, Geometry
+from .layout import CONTEXT, CONTROL, Geometry
 from .native import functions, is_ready
 from .native.builtin import METH_O, make_builtin
-from .native.loader import libc, map_memory
+from .native.loader import libc
 from .notes import say
 from .process import is_dead
-from .rescue import disown, rescue
 from .segment import (
     MEMORY,
     channel_names,
@@ -45,8 +40,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
+    from .attachment import Attachment
     from .log import UserContext
-    from .reservation import Pages, Reservation
+    from .reservation import Reservation
     from .segment import Segment
     from .tracepoint import Event, Span
 
@@ -57,8 +53,6 @@ __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel
 PAGE_SIZE, PAGES, PAGES_A_CPU = 65_536, 512, 4  # measured: docs/design.md
 LANES_PER_CPU = 8
 WRITERS = 4096
-MADV_WIPEONFORK = 18
-DESCRIPTOR_BYTES = 1536  # of a thread in glibc (struct pthread), as far as we look; it is longer
 EVENT_DOC = """event($self, blob, /)
 --
 
@@ -66,199 +60,6 @@ Record a blob, any bytes-like object, with the time and the cpu.
 
 Returns True if it was recorded, False if not: nobody reads, or there was no room (then it is counted in `missed`).
 Raises TypeError for what is not bytes-like and ValueError, naming the limit, for what does not fit in a page."""
-
-_nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
-_contexts: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
-_attachments: dict[tuple[int, int], _Attachment] = {}
-_locks = [_thread.allocate_lock()]
-
-
-def _renew_lock() -> None:
-    _locks[0] = _thread.allocate_lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the child may have held it
-
-
-def _context(**values: int) -> bytes:
-    """A CONTEXT that lives as long as the process, because a call may be under way when its channel is closed."""
-    context = make_context(**{"recording": ctypes.addressof(_nothing), "limit": layout.LONGEST_BLOB, **values})
-    _contexts.append(context)
-    return context
-
-
-def _wiped_memory(size: int) -> int:
-    """Address of memory that holds zeros, and zeros again in a forked child, whoever forked it."""
-    address = map_memory(size)
-    libc.madvise(address, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, MADV_WIPEONFORK)
-    return address
-
-
-class _Threads:
-    """What the threads of this process keep: one pthread key and one piece of memory for all its channels."""
-
-    def __init__(self) -> None:
-        self.blocks = _wiped_memory(layout.BLOCKS * layout.BLOCK_BYTES)
-        key = ctypes.c_uint()
-        ended = ctypes.c_void_p(functions("producer")["thread_ended"])
-        if libc.pthread_key_create(ctypes.byref(key), ended) != 0:
-            raise ChannelError("no channel can be attached: the process has no thread key left")
-        self.key = key.value
-        self.block_at = _find_value(key)
-        self._slots = iter(range(layout.BLOCK_HEAD_BYTES, layout.BLOCK_BYTES, layout.SLOT_BYTES))
-
-    def take_slot(self) -> int:
-        """Where a channel's slot lies in each thread's block.  Not given back: a late call may still look there."""
-        slot = next(self._slots, None)
-        if slot is None:
-            raise ChannelError("this process has attached as many channels as one can in its life: start another one")
-        return slot
-
-
-def _find_value(key: ctypes.c_uint) -> int:
-    """Where libc keeps this thread's value of a key: offset from the thread pointer, 0 if that cannot be known.
-
-    glibc keeps the values of the first 32 keys in the thread's descriptor, at the same place in each thread, from where
-    it is one load.  It is found by giving the key two values.
-    """
-    if os.uname().machine != "x86_64" or not hasattr(libc, "gnu_get_libc_version"):
-        return 0  # elsewhere the thread pointer is not the descriptor's address
-    libc.pthread_self.restype = ctypes.c_size_t
-    mine, found = libc.pthread_self(), set(range(0, DESCRIPTOR_BYTES, 8))
-    for value in (mine, id(found)):  # both are addresses, so that nobody is surprised
-        libc.pthread_setspecific(key, ctypes.c_void_p(value))
-        words = (ctypes.c_size_t * (DESCRIPTOR_BYTES // 8)).from_address(mine)
-        found &= {8 * number for number, word in enumerate(words) if word == value}
-    libc.pthread_setspecific(key, None)
-    return found.pop() if len(found) == 1 else 0
-
-
-_threads: list[_Threads] = []  # one, once there is a channel
-
-
-class _Attachment:
-    """This process' side of a segment: made once, kept for ever."""
-
-    def __init__(self, mapped: Segment) -> None:
-        self.segment = mapped
-        context = segment_context(mapped)
-        if mapped.u32(CONTROL.removed):  # and perhaps made anew: the semaphores may be the new one's
-            raise ChannelRemoved(f"the channel {mapped.name!r} was removed just now")
-        if not _threads:
-            _threads.append(_Threads())
-        cpu_kind, cpu_word = _cpu_source()
-        self._naming = self._name_writer
-        self._rescuing = self._rescue
-        self._pages: Pages | None = None
-        self.context = _context(
-            **context,
-            blocks=_threads[0].blocks,
-            key=_threads[0].key,
-            block_at=_threads[0].block_at,
-            mapped=_wiped_memory(mapped.geometry.pages),
-            slot=_threads[0].take_slot(),
-            cpu_word=cpu_word,
-            cpu_kind=cpu_kind,
-            naming=id(self._naming),
-            rescue=id(self._rescuing),
-        )
-        disown(self.context)
-        if not mapped.is_streamed:
-            self._rescue()
-
-    @property
-    def pages(self) -> Pages:
-        """For reservations."""
-        if self._pages is None:
-            from .reservation import Pages
-
-            self._pages = Pages(self.segment)
-        return self._pages
-
-    def _rescue(self, _cpu: int = 0) -> None:
-        """Mode overwrite: no lane of this cpu was free, or no number of a writer; perhaps the dead hold some."""
-        try:  # noqa: SIM105  (contextlib is what a worker would wait for)
-            rescue(self.segment)
-        except Exception:  # noqa: BLE001, S110  (the channel may have been removed, /proc may be closed to us)
-            pass
-
-    def _name_writer(self, number: int) -> None:
-        """Put the names that Python knows into the entry of a writer that has just registered: this thread's."""
-        try:  # noqa: SIM105
-            self._write_names(number)
-        except Exception:  # noqa: BLE001, S110  (the kernel's names stand there already)
-            pass
-
-    def _write_names(self, number: int) -> None:
-        at = self.segment.geometry.writers_at + number * layout.WRITER_BYTES
-        for field, name in (("process", _process_name()), ("thread", _thread_name())):
-            if name:
-                width = layout.width_of(WRITER, field)
-                encoded = name.encode(errors="replace")[: width - 1]
-                # a name that is cut in the middle of a character loses the character
-                encoded = encoded.decode(errors="ignore").encode()
-                self.segment.write(at + layout.fields_of(WRITER)[field], encoded.ljust(width, b"\0"))
-
-
-def _process_name() -> str:
-    """The name of a multiprocessing worker (or one of billiard, celery's copy of it), else of the program."""
-    for module in ("multiprocessing.process", "billiard.process"):
-        current = getattr(sys.modules.get(module), "_current_process", None)
-        if current is not None and current._parent_pid is not None:  # noqa: SLF001
-            return str(current.name)
-    argv = getattr(sys, "argv", None)
-    return os.path.basename(argv[0]) if argv else ""
-
-
-def _thread_name() -> str:
-    """The name of the Python thread, without making a Thread object for one that Python does not know."""
-    threading = sys.modules.get("threading")
-    if threading is None:
-        return "MainThread"  # as it would call it
-    thread = getattr(threading, "_active", {}).get(_thread.get_ident())
-    return str(thread.name) if thread is not None else ""
-
-
-def _cpu_source() -> tuple[int, int]:
-    """How this process learns the cpu: kind and word of the CONTEXT.  $SHMTRACE_CPU fixes it (for tests)."""
-    fixed = os.environ.get("SHMTRACE_CPU")
-    if fixed:
-        word = ctypes.c_uint32(int(fixed))
-        _contexts.append(word)
-        return layout.CPU_FIXED, ctypes.addressof(word)
-    try:
-        offset = ctypes.c_ssize_t.in_dll(libc, "__rseq_offset").value
-        size = ctypes.c_uint.in_dll(libc, "__rseq_size").value
-    except ValueError:  # glibc before 2.35, or another libc
-        return layout.CPU_SYSCALL, 0
-    return (layout.CPU_RSEQ, offset + 4) if size else (layout.CPU_SYSCALL, 0)
-
-
-def _attachment(name: str) -> _Attachment:
-    mapped = open_segment(name)
-    with _locks[0]:
-        known = _attachments.get(mapped.identity)
-        if known is not None:
-            mapped.unmap()
-            return known
-        attachment = _Attachment(mapped)
-        _attachments[mapped.identity] = attachment
-        mapped.close()
-        return attachment
-
-
-def _attachment_or_kept(name: str) -> _Attachment:
-    """As `_attachment`; after a change of user, what was attached before and can be opened no more."""
-    try:
-        return _attachment(name)
-    except ChannelNotFound:
-        with _locks[0]:
-            known = list(_attachments.values())
-        for attachment in known:
-            segment = attachment.segment
-            if segment.name == name and segment.uid != os.geteuid() and not segment.u32(CONTROL.removed):
-                return attachment
-        raise
 
 
 def _event_off(blob: bytes | bytearray | memoryview, /) -> bool:
@@ -292,9 +93,7 @@ class Channel(_Handle):
     is_ambient: bool  # whichever $SHMTRACE or a block names, not one that the program calls by its name
     events: dict[tuple[str, str], Event]  # that were defined through this object, by kind and name
 
-    def __init__(
-        self, attachment: _Attachment | None, name: str, pending: int = 0, *, is_ambient: bool = False
-    ) -> None:
+    def __init__(self, attachment: Attachment | None, name: str, pending: int = 0, *, is_ambient: bool = False) -> None:
         self._fifo = os.devnull
         self.events = {}
         self.is_ambient = is_ambient
@@ -318,12 +117,12 @@ class Channel(_Handle):
         self._make_event()
         return self.event(blob)
 
-    def _use(self, attachment: _Attachment | None, name: str, pending: int = 0) -> None:
+    def _use(self, attachment: Attachment | None, name: str, pending: int = 0) -> None:
         if attachment is not None:
             self._fifo = attachment.segment.fifo
         self._attachment = attachment
         self.name = name
-        self._context = attachment.context if attachment else _context(pending=pending)
+        self._context = attachment.context if attachment else lasting_context(pending=pending)
         for event in list(self.events.values()):
             try:
                 event.bind(self.segment, self._context)
@@ -588,7 +387,7 @@ def create_channel(
         clock=(kind, *read_clocks(kind)), session=_session,
     )  # fmt: skip
     try:
-        return Channel(_attachment(name), name, is_ambient=_session != (0, 0))
+        return Channel(attach_segment(name), name, is_ambient=_session != (0, 0))
     except SharedMemoryUnavailable:  # no address space left, for one
         with creation.names_locked():
             if os.stat(segment_path(name)).st_ino == inode:
@@ -613,7 +412,7 @@ def open_channel(name: str) -> Channel:
 
     Raises InvalidName, ChannelNotFound, ChannelForeign, ChannelIncompatible, ChannelRemoved.
     """
-    return Channel(_attachment(name), name)
+    return Channel(attach_segment(name), name)
 
 
 def attach() -> Channel:
@@ -627,7 +426,7 @@ def attach() -> Channel:
     if not name:
         return Channel(None, "", is_ambient=True)
     try:
-        return Channel(_attachment_or_kept(name), name, is_ambient=True)
+        return Channel(attach_or_kept(name), name, is_ambient=True)
     except ChannelNotFound:
         return Channel(None, name, pending=id(_attach_late), is_ambient=True)
     except Exception as error:  # noqa: BLE001  (tracing never raises into the program)
@@ -639,7 +438,7 @@ def _attach_late(channel: Channel) -> None:
     """Called by the jitted code at the first event of a channel that was not there when it was attached."""
     channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)
     try:
-        attachment = _attachment_or_kept(channel.name)
+        attachment = attach_or_kept(channel.name)
         channel._use(attachment, channel.name)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001
         _complain(channel.name, error)
@@ -650,7 +449,7 @@ def _reopen(name: str) -> Channel:
     if not name:
         return Channel(None, "")
     try:
-        return Channel(_attachment_or_kept(name), name)
+        return Channel(attach_or_kept(name), name)
     except Exception as error:  # noqa: BLE001
         _complain(name, error)
         return Channel(None, name)

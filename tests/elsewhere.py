@@ -57,9 +57,9 @@ def in_new_process(name: str) -> None:
     """Open a channel as a process does that has not opened it yet; raises what it raises."""
 
     def attach() -> None:
-        from shmtrace import channel
+        from shmtrace import attachment
 
-        channel._attachments.clear()
+        attachment._attachments.clear()
         shmtrace.open_channel(name)
 
     error = in_child(attach)

@@ -137,9 +137,9 @@ def test_without_rseq_the_cpu_is_asked_for(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, shmtrace\n"
-        "from shmtrace.channel import _cpu_source\n"
+        "from shmtrace.attachment import cpu_source\n"
         "from shmtrace.layout import CPU_SYSCALL\n"
-        "assert _cpu_source()[0] == CPU_SYSCALL\n"
+        "assert cpu_source()[0] == CPU_SYSCALL\n"
         "channel = shmtrace.attach()\n"
         "for cpu in os.sched_getaffinity(0):\n"
         "    os.sched_setaffinity(0, [cpu])\n"

@@ -219,9 +219,9 @@ def test_each_lane_goes_round_in_the_pages_that_its_geometry_says(
         monkeypatch.setenv("SHMTRACE_CPU", str(cpu))
         child = os.fork()
         if child == 0:
-            from shmtrace import channel as channels_module
+            from shmtrace import attachment
 
-            channels_module._attachments.clear()
+            attachment._attachments.clear()
             mine = shmtrace.open_channel(first.name)
             for _ in range(pages + 2):  # in each of these every lane gets a page
                 with ExitStack() as stack:

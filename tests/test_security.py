@@ -264,7 +264,7 @@ def test_attach_by_another_user_gives_a_disabled_channel_and_one_line_that_says_
     monkeypatch.setenv("SHMTRACE", channel.name)
 
     def work() -> tuple[list[bool], str]:
-        from shmtrace import channel as module
+        from shmtrace import attachment as module
 
         module._attachments.clear()  # as a process that has attached nothing
         said = io.StringIO()
