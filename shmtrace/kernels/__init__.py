@@ -36,6 +36,7 @@ def init() -> None:
     llvm.add_symbol(SYMBOL, ctypes.addressof(table))
     _users.append(not is_compiling())
     known.listen(_enter)
+    setattr(Span, "mutate_with_body", _refuse_with)  # noqa: B010  (numba looks for it at what stands behind `with`)
     for kind in (BuiltinFunctionType, MethodType):
 
         @typeof_impl.register(kind)
@@ -52,6 +53,16 @@ def init() -> None:
         from .typing import type_of
 
         return type_of(value)
+
+
+def _refuse_with(span: Span, *_: object, **_named: object) -> None:
+    """Where numba would lift the block of a `with` out of the kernel."""
+    from numba.core.errors import CompilerError
+
+    raise CompilerError(
+        f"shmtrace: `with {span.name}` cannot be compiled: write begin and end of the span by hand, "
+        f"as in load.begin(...) and load.end()"
+    )
 
 
 def place() -> None:
