@@ -26,7 +26,7 @@ MADV_WIPEONFORK = 18
 DESCRIPTOR_BYTES = 1536  # of a thread in glibc (struct pthread), as far as we look; it is longer
 
 _nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
-_contexts: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
+_lasting: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
 _attachments: dict[tuple[int, int], Attachment] = {}
 _locks = [_thread.allocate_lock()]
 
@@ -41,11 +41,16 @@ os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the c
 def lasting_context(**values: int) -> bytes:
     """A CONTEXT that lives as long as the process, because a call may be under way when its channel is closed."""
     context = make_context(**{"recording": ctypes.addressof(_nothing), "limit": layout.LONGEST_BLOB, **values})
-    _contexts.append(context)
+    lasting(context)
     return context
 
 
-def _wiped_memory(size: int) -> int:
+def lasting(what: object) -> None:
+    """Keep it for as long as the process lives."""
+    _lasting.append(what)
+
+
+def wiped_memory(size: int) -> int:
     """Address of memory that holds zeros, and zeros again in a forked child, whoever forked it."""
     address = map_memory(size)
     libc.madvise(address, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, MADV_WIPEONFORK)
@@ -56,7 +61,7 @@ class _Threads:
     """What the threads of this process keep: one pthread key and one piece of memory for all its channels."""
 
     def __init__(self) -> None:
-        self.blocks = _wiped_memory(layout.BLOCKS * layout.BLOCK_BYTES)
+        self.blocks = wiped_memory(layout.BLOCKS * layout.BLOCK_BYTES)
         key = ctypes.c_uint()
         ended = ctypes.c_void_p(functions("producer")["thread_ended"])
         if libc.pthread_key_create(ctypes.byref(key), ended) != 0:
@@ -113,7 +118,7 @@ class Attachment:
             blocks=_threads[0].blocks,
             key=_threads[0].key,
             block_at=_threads[0].block_at,
-            mapped=_wiped_memory(mapped.geometry.pages),
+            mapped=wiped_memory(mapped.geometry.pages),
             slot=_threads[0].take_slot(),
             cpu_word=cpu_word,
             cpu_kind=cpu_kind,
@@ -182,7 +187,7 @@ def cpu_source() -> tuple[int, int]:
     fixed = os.environ.get("SHMTRACE_CPU")
     if fixed:
         word = ctypes.c_uint32(int(fixed))
-        _contexts.append(word)
+        lasting(word)
         return layout.CPU_FIXED, ctypes.addressof(word)
     try:
         offset = ctypes.c_ssize_t.in_dll(libc, "__rseq_offset").value

@@ -400,6 +400,16 @@ class EVENT:
     other: U64 = 80  # a span's begin: address of the cell of its end
 
 
+class FUNCTIONS:
+    """What the hooks of function tracing must know beside their cells; see instrument/functions.py."""
+
+    extra: U64 = 0  # index of the words that are ours in code objects: a function's number, 0: it has none yet
+    told: U64 = 8  # address of a word for each number: whose reader knows it, as PLACE.told has it; FUNCTION_UNWANTED
+    disable: U64 = 16  # PyObject *: sys.monitoring.DISABLE
+    returned: U64 = 24  # addresses of cells, for the hook that gets all kinds of events
+    unwound: U64 = 32
+
+
 class KERNELS:
     """What code that numba compiled for users finds behind a symbol, in every process: functions of native/kernel.py.
 
@@ -506,6 +516,9 @@ COPY_BYTES = 40
 RESERVATION_BYTES = 32
 EVENT_BYTES = 96
 KERNELS_BYTES, KNOWN_BYTES = 88, 48
+FUNCTIONS_BYTES = 40
+FUNCTIONS_MAX = 1 << 20  # numbers of functions in a process
+FUNCTION_UNWANTED = (1 << 64) - 1  # nothing is recorded of it
 KERNEL_MARK_BYTES = 48  # hexadecimal: 32 of the process, 16 of the object
 FIELD_BYTES = 8
 THREADS_BYTES = 128
@@ -657,7 +670,7 @@ def _check() -> None:
         (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
         (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (HERE, HERE_BYTES),
         (PLACE, PLACE_BYTES),
-        (KERNELS, KERNELS_BYTES), (KNOWN, KNOWN_BYTES),
+        (KERNELS, KERNELS_BYTES), (KNOWN, KNOWN_BYTES), (FUNCTIONS, FUNCTIONS_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

@@ -153,6 +153,10 @@ KINDS = {
     "begin": ("span", "context", "parent", "task"),
     "end": ("span", "context"),
     "counter": (),
+    "function": (),  # defines a function of a process, for the next three
+    "call": (),
+    "return": (),
+    "unwind": (),
 }
 KIND_BYTES = {kind: 4 * len(names) for kind, names in KINDS.items()}
 BY_THREAD = 0xFFFF_FFFF  # in the place of such a number: the thread tells

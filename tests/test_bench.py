@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench import collecting, delivery, latency, others, peers, process, report, scale, start
+from bench import collecting, delivery, functions, latency, others, peers, process, report, scale, start
 from bench.peer import Counted
 from commands import run
 
@@ -88,6 +88,13 @@ def test_the_start_of_a_worker_is_measured() -> None:
 def test_the_collector_is_measured() -> None:
     figures = collecting.measure(SECONDS)
     assert figures["emitted"] == figures["delivered"] > 0
+
+
+def test_the_cost_of_traced_functions_is_measured() -> None:
+    rows = functions.measure(1, ("shmtrace",))
+    assert [row["program"] for row in rows] == list(functions.PROGRAMS)
+    assert functions.count_calls(lambda: functions.fib(5)) == 15 + 1  # the lambda's
+    assert len(functions.summary(rows)) == 1 + len(rows)
 
 
 def test_the_latency_is_measured() -> None:

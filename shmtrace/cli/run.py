@@ -29,7 +29,7 @@ _LOOK_S = 0.2
 
 @click.command(
     context_settings={"allow_interspersed_args": False},
-    options_metavar="[-o DIR] [--mode M]",
+    options_metavar="[-o DIR] [--mode M] [--functions]",
 )
 @click.option("-o", "directory", metavar="DIR", type=click.Path(path_type=Path), help="Directory of the trace.")
 @click.option(
@@ -38,10 +38,23 @@ _LOOK_S = 0.2
     default="drop",
     help="When no page waits, drop the event (the default), wait, or overwrite the oldest ones.",
 )
+@click.option("--functions", is_flag=True, help="Record the calls of Python functions, in all processes.")
+@click.option(
+    "--include",
+    metavar="MODULE",
+    multiple=True,
+    help="--functions of this module and those inside only; a pattern, too.  May be given again.",
+)
+@click.option(
+    "--exclude", metavar="MODULE", multiple=True, help="--functions of all modules but this one.  May be given again."
+)
 @click.option("-m", "is_module", is_flag=True, help="PROGRAM is the name of a module.")
 @click.argument("program")
 @click.argument("arguments", metavar="[ARG ...]", nargs=-1, type=click.UNPROCESSED)
-def command(directory: Path | None, mode: str, program: str, arguments: tuple[str, ...], *, is_module: bool) -> int:
+def command(
+    directory: Path | None, mode: str, include: tuple[str, ...], exclude: tuple[str, ...],
+    program: str, arguments: tuple[str, ...], *, functions: bool, is_module: bool,
+) -> int:  # fmt: skip
     """Run PROGRAM and record the events of its processes.
 
     A PROGRAM that ends in .py runs under this Python, anything else is a command on PATH.  The exit status is that of
@@ -53,9 +66,10 @@ def command(directory: Path | None, mode: str, program: str, arguments: tuple[st
     if directory is None:
         directory = Path(f"shmtrace-{_stem(program)}-{time.strftime('%Y%m%d-%H%M%S')}")
     line = [*_beginning(program, is_module=is_module), *arguments]
+    extra = _function_variables(include, exclude) if functions or include or exclude else {}
     try:
         with _forwarded_signals() as children, Session(directory, prefix=_stem(program), mode=mode) as session:
-            children.append(_start(line, session.channel.name))
+            children.append(_start(line, {"SHMTRACE": session.channel.name, **extra}))
             status = _wait(children[0], session)
             _tell_of_those_left(session.channel)
     except DirectoryNotEmpty as error:
@@ -96,9 +110,21 @@ def _beginning(program: str, *, is_module: bool) -> list[str]:
     raise _NotFound(program, "not found")
 
 
-def _start(line: list[str], channel_name: str) -> subprocess.Popen[bytes]:
+def _function_variables(include: tuple[str, ...], exclude: tuple[str, ...]) -> dict[str, str]:
+    """What tells the processes to record their functions; the code for that is compiled here, and not by them."""
+    from shmtrace.instrument.functions import VARIABLE
+    from shmtrace.native import functions
+
+    for pattern in (*include, *exclude):
+        if not pattern or "," in pattern or pattern.startswith("-"):
+            raise click.UsageError(f"{pattern!r} is no name of a module and no pattern of such")
+    functions("hooks")
+    return {VARIABLE: ",".join([*(include or ("*",)), *(f"-{pattern}" for pattern in exclude)])}
+
+
+def _start(line: list[str], variables: dict[str, str]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(line, env={**os.environ, "SHMTRACE": channel_name})
+        return subprocess.Popen(line, env={**os.environ, **variables})
     except OSError as error:
         raise _CannotRun(line[0], error.strerror or str(error)) from None
 

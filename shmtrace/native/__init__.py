@@ -19,6 +19,7 @@ from .steps import is_watched
 UNITS = {
     "producer": ("entry", "PRODUCER"),
     "typed": ("typed", "TYPED_ENTRIES"),
+    "hooks": ("hooks", "HOOKS_ENTRIES"),
     "kernel": ("kernel", "KERNEL_ENTRIES"),
     "collector": ("collect", "COLLECTOR_ENTRIES"),
 }

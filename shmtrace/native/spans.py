@@ -97,16 +97,16 @@ def begin_span(cell: int, converted: int, size: int, place: int) -> int:
 
 
 @apart
-def end_failed(cell: int, kind: int, word: int) -> bool:
-    """The record of an end with an exception of type `kind`.  False with another exception set."""
+def end_failed(cell: int, kind: int, word: int, head: int) -> bool:
+    """The record of an end with an exception of type `kind`, behind `head` bytes.  False with another exception set."""
     do.cold()
     body = body_buffer()
     do.put64(body, word)
     name = load64(kind + TYPE_NAME)
     length = min(strlen(name), NAME_BYTES)
-    do.copy(body + PLACE_WORD_BYTES, name, length)
-    do.put64(body + PLACE_WORD_BYTES + length, 0)
-    result = write(cell, body, PLACE_WORD_BYTES + length + 1)
+    do.copy(body + head, name, length)
+    do.put64(body + head + length, 0)
+    result = write(cell, body, head + length + 1)
     if result != 0:
         Py_DecRef(result)
     return result != 0
@@ -138,7 +138,7 @@ def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
         return True
     word = span | (load32(place + PLACE.context) << 32)
     if not likely(kind == 0):
-        return end_failed(other, kind, word)
+        return end_failed(other, kind, word, PLACE_WORD_BYTES)
     me = me_of(context)
     if not likely(me != 0):
         return False

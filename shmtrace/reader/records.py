@@ -21,6 +21,7 @@ from .clock import Clock
 from .contexts import Contexts
 from .description import OWN_FIELDS, describe
 from .errors import InvalidDescription, NotATrace, TraceWarning
+from .functions import DEFINES, KINDS, Functions
 from .log import unpack_log
 from .spans import Spans
 from .stream import LIMIT_BYTES, Metadata, Packet, Parser, RecordDamaged, Skipped, heads, struct_of
@@ -148,6 +149,7 @@ class Decoder:
         self._unknown: set[int] = set()  # ids told already
         self._early: dict[tuple[int, int], Writer] = {}  # the same, of packets that are only learned from
         self._contexts = Contexts()
+        self._functions = Functions()
         self._spans = Spans()
 
     def describe(self, text: str) -> Description:
@@ -183,12 +185,22 @@ class Decoder:
                 break
             elif contexts and head.id == wire.ID_WRITER:
                 _announce(self._early, packet.lane, _body(packet, head))
+            elif (writer := self._early.get((packet.lane, head.writer))) is None:
+                continue
             elif head.id == wire.ID_LOG:
-                self._learn_context(_body(packet, head), self._early.get((packet.lane, head.writer)))
+                self._learn_context(_body(packet, head), writer)
+            else:
+                self._learn_function(head.id, _body(packet, head), writer)
 
-    def _learn_context(self, body: memoryview, writer: Writer | None) -> None:
-        if writer is not None and (log := unpack_log(body)) is not None and log.defines:
+    def _learn_context(self, body: memoryview, writer: Writer) -> None:
+        if (log := unpack_log(body)) is not None and log.defines:
             self._contexts.define((writer.pid, writer.start, log.defines), bytes(body), early=True)
+
+    def _learn_function(self, identifier: int, body: memoryview, writer: Writer) -> None:
+        made = self._description.classes.get(identifier) if self._description else None
+        if made is not None and made.kind == DEFINES:
+            with contextlib.suppress(ValueError):
+                self._functions.define(writer.pid, writer.start, made.decode(body)[1], early=True)
 
     def records(self, items: Iterable[Item], place: str) -> Iterator[Record]:
         """The records in what a parser gave; `place` is the name of what it parsed."""
@@ -208,7 +220,11 @@ class Decoder:
                     self._contexts.define(key, body)
                     continue
                 self._contexts.add_to(record.fields, key)
-            if record.kind != CONTEXT:
+            if record.kind == DEFINES:
+                self._functions.define(record.pid, record.process_start, record.fields)
+            elif record.kind in KINDS:
+                yield self._spans.add(self._functions.resolve(record))
+            elif record.kind != CONTEXT:
                 yield self._spans.add(record, context)
 
     def decode(self, items: Iterable[Item], place: str) -> Iterator[Raw]:

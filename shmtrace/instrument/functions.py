@@ -1,0 +1,275 @@
+"""Python functions: each call, and how it ended, of all threads.
+
+From Python 3.12 on these are hooks of `sys.monitoring`, before it is the C-level profile hook.  The hooks are builtins
+made of jitted code (native/hooks.py).  They write a function's number, which stands in its code object for as long
+as that lives; what the number means is written once by each process, and again when another reader comes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import sys
+from fnmatch import fnmatchcase
+
+from .. import channel as channels
+from .. import layout
+from ..attachment import lasting, lasting_context, wiped_memory
+from ..context import address_of
+from ..encoding import WrongArguments
+from ..errors import ShmtraceError
+from ..layout import CONTEXT, CONTROL, EVENT, FUNCTIONS
+from ..log import is_recording
+from ..native import functions as native
+from ..native.builtin import METH_FASTCALL, METH_O, make_builtin
+from ..notes import say
+from ..tracepoint import CALL_DOC, LEVELS, Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType, FrameType
+    from typing import Any
+
+    from ..channel import Channel
+
+__all__ = ["VARIABLE", "Functions", "install", "start"]
+
+VARIABLE = "SHMTRACE_FUNCTIONS"
+MONITORS = sys.version_info >= (3, 12)
+NAME_LIMIT = 400  # characters of a module, a function or a file
+NUMBER = "function:u32"
+# Modules that are never recorded; those of import are so many calls that nobody would find his own.
+OWN = ("shmtrace", "importlib._bootstrap", "importlib._bootstrap_external")
+
+_numbers = itertools.count(1)
+_extra: list[int] = []  # the index of our words in code objects, once there is one
+_installed: list[Functions] = []
+
+
+def _python(name: str, *types: object, result: object = ctypes.c_int) -> Any:
+    """A function of the interpreter, by its name from 3.12 on."""
+    if not MONITORS:
+        name = name.replace("PyUnstable_Eval_", "_PyEval_").replace("PyUnstable_Code_", "_PyCode_")
+    function = getattr(ctypes.pythonapi, name)
+    function.argtypes, function.restype = types, result
+    return function
+
+
+def _extra_index() -> int:
+    if not _extra:
+        index = _python("PyUnstable_Eval_RequestCodeExtraIndex", ctypes.c_void_p, result=ctypes.c_ssize_t)(None)
+        if index < 0:
+            raise ShmtraceError("functions cannot be traced: code objects have no room for another tool's word")
+        _extra.append(index)
+    return _extra[0]
+
+
+def _number_of(code: CodeType) -> int:
+    """The function's number in this process; 0: there are too many."""
+    index, found = _extra_index(), ctypes.c_void_p()
+    get = _python("PyUnstable_Code_GetExtra", ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)
+    get(code, index, ctypes.addressof(found))
+    if found.value:
+        return found.value
+    number = next(_numbers)
+    if number >= layout.FUNCTIONS_MAX:
+        if number == layout.FUNCTIONS_MAX:
+            say(f"{number - 1} functions were called: others are not recorded")
+        return 0
+    _python("PyUnstable_Code_SetExtra", ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)(code, index, number)
+    return number
+
+
+class Patterns:
+    """Which modules are wanted: names or patterns, each with those inside; those behind a `-` are not."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._wanted = [pattern for pattern in patterns if not pattern.startswith("-")] or ["*"]
+        self._unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("-")]
+
+    def match(self, module: str) -> bool:
+        return not _is_one_of(module, OWN) and (
+            _is_one_of(module, self._wanted) and not _is_one_of(module, self._unwanted)
+        )
+
+
+def _is_one_of(module: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(module, pattern) or fnmatchcase(module, f"{pattern}.*") for pattern in patterns)
+
+
+class _Step(Event):
+    """A class of records with a function's number; and the hooks that write it."""
+
+    __slots__ = ("_functions",)
+
+    def __init__(self, functions: Functions, kind: str, fields: str = NUMBER) -> None:
+        super().__init__(functions.channel, kind, f"python:{kind}", LEVELS["info"], fields)
+        self._functions = functions
+        self._set(EVENT.other, functions.table_address)
+        self.prepare()
+        self._channel.events["functions", kind] = self  # the channel binds it anew when it is attached or closed
+
+    def _refuse(self, *arguments: object, **_: object) -> None:
+        """Called by a hook that meets a function which the reader does not know."""
+        code: Any = arguments[0]
+        try:
+            self._functions.tell(code, sys._getframe(1))  # noqa: SLF001
+        except (WrongArguments, ShmtraceError):
+            self._count()
+
+    def stop(self) -> None:
+        """Record no more, for good."""
+        self._channel.events.pop(("functions", self._kind), None)
+        self.bind(None, lasting_context())
+
+    def hook(self, entry: str) -> Callable[..., object]:
+        doc = CALL_DOC.format(name=entry, arguments="*arguments")
+        return make_builtin(native("hooks")[entry], self, entry, METH_FASTCALL, doc)
+
+
+class Functions:
+    """Records the functions of this process, and of those that are forked from it, until `uninstall`."""
+
+    def __init__(self, channel: Channel, modules: Sequence[str] = ()) -> None:
+        self.channel = channel
+        self._patterns = Patterns(modules)
+        self._told = wiped_memory(8 * layout.FUNCTIONS_MAX)
+        self._table = (ctypes.c_uint64 * (layout.FUNCTIONS_BYTES // 8))()
+        lasting(self._table)
+        self._definition = _Step(self, "function", "function:u32 line:u32 module:str name:str file:str")
+        self._write = self._definition._make("body_write", METH_O, "write")
+        self._call, self._return = _Step(self, "call"), _Step(self, "return")
+        self._unwind = _Step(self, "unwind", f"{NUMBER} exception:str")
+        for at, value in (
+            (FUNCTIONS.extra, _extra_index()),
+            (FUNCTIONS.told, self._told),
+            (FUNCTIONS.returned, address_of(self._return.cell)),
+            (FUNCTIONS.unwound, address_of(self._unwind.cell)),
+        ):
+            self._table[at // 8] = value
+        self._tool = 0
+
+    @property
+    def table_address(self) -> int:
+        """The layout.FUNCTIONS, which lives as long as the process."""
+        return ctypes.addressof(self._table)
+
+    def tell(self, code: CodeType, frame: FrameType) -> None:
+        """Write what the function's number means.  The table then says that it is told, or that it is not wanted."""
+        number = _number_of(code)
+        if not number:
+            return
+        told = ctypes.c_uint64.from_address(self._told + 8 * number)
+        module = str(frame.f_globals.get("__name__", "?"))
+        if not self._patterns.match(module):
+            told.value = layout.FUNCTION_UNWANTED
+            return
+        segment = self.channel.segment
+        if segment is None:
+            return
+        context = self.channel._context  # noqa: SLF001
+        slot = int.from_bytes(context[CONTEXT.slot : CONTEXT.slot + 8], "little")
+        reader = segment.u32(CONTROL.period) | slot << 32
+        file = code.co_filename if code.co_filename.startswith("<") else os.path.abspath(code.co_filename)
+        names = (text[:NAME_LIMIT] for text in (module, code.co_qualname, file))
+        body = self._definition._encode((number, code.co_firstlineno, *names), {}, 0)  # noqa: SLF001
+        if self._write(body):
+            told.value = reader
+
+    def install(self) -> None:
+        """Begin.  Raises ShmtraceError where another tool holds the place."""
+        native("hooks")  # before the first call that would be seen
+        _installed.append(self)
+        if MONITORS:
+            self._monitor()
+        else:
+            self._profile()
+
+    def uninstall(self) -> None:
+        """Record no more.  May be called twice."""
+        if self not in _installed:
+            return
+        _installed.remove(self)
+        for step in (self._call, self._return, self._unwind):
+            step.stop()  # threads may still have the hook
+        if MONITORS:
+            monitoring: Any = getattr(sys, "monitoring")  # noqa: B009  (mypy looks at 3.11)
+            monitoring.set_events(self._tool, 0)
+            for event in self._hooks():
+                monitoring.register_callback(self._tool, event, None)
+            monitoring.free_tool_id(self._tool)
+        else:
+            import threading
+
+            threading.setprofile(None)
+            _python("PyEval_SetProfile", ctypes.c_void_p, ctypes.c_void_p, result=None)(None, None)
+
+    def _hooks(self) -> dict[int, Callable[..., object]]:
+        events: Any = getattr(sys, "monitoring").events  # noqa: B009
+        call, back = self._call.hook("function_step"), self._return.hook("function_step")
+        return {
+            events.PY_START: call,
+            events.PY_RESUME: call,
+            events.PY_THROW: self._call.hook("function_throw"),
+            events.PY_RETURN: back,
+            events.PY_YIELD: back,
+            events.PY_UNWIND: self._unwind.hook("function_unwind"),
+        }
+
+    def _monitor(self) -> None:
+        monitoring: Any = getattr(sys, "monitoring")  # noqa: B009
+        self._table[FUNCTIONS.disable // 8] = id(monitoring.DISABLE)
+        free = [tool for tool in (2, 3, 4, 5, 1, 0) if monitoring.get_tool(tool) is None]  # 2: for profilers
+        if not free:
+            _installed.remove(self)
+            raise ShmtraceError("functions cannot be traced: other tools have taken all places of sys.monitoring")
+        self._tool = free[0]
+        monitoring.use_tool_id(self._tool, "shmtrace")
+        hooks = self._hooks()
+        for event, hook in hooks.items():
+            monitoring.register_callback(self._tool, event, hook)
+        monitoring.set_events(self._tool, sum(hooks))
+        monitoring.restart_events()
+
+    def _profile(self) -> None:
+        """This thread, and those that `threading` starts from now on."""
+        import threading
+
+        threading.setprofile(self._profile_thread)
+        self._profile_this()
+
+    def _profile_this(self) -> None:
+        hook = native("hooks")["function_profile"]
+        _python("PyEval_SetProfile", ctypes.c_void_p, ctypes.py_object, result=None)(hook, self._call)
+
+    def _profile_thread(self, *_: object) -> None:
+        """A thread's first hook, which puts the real one in its place."""
+        self._profile_this()
+
+
+def install(channel: Channel | None = None, modules: Sequence[str] = ()) -> Functions:
+    """Record each call of a Python function from now on.
+
+    Args:
+        channel: where to, else what `attach()` gives.
+        modules: names or patterns of the modules whose functions are wanted (each with the modules inside), or with a
+            `-` ahead are not; all, if none is named.
+
+    Raises ShmtraceError where that is not possible.
+    """
+    functions = Functions(channel if channel is not None else channels.attach(), modules)
+    is_recording(functions.channel)
+    functions.install()
+    return functions
+
+
+def start() -> None:
+    """What the file shmtrace.pth calls in each process that starts where $SHMTRACE_FUNCTIONS is set."""
+    if _installed or not os.environ.get("SHMTRACE"):
+        return
+    try:
+        install(modules=[pattern for pattern in os.environ[VARIABLE].split(",") if pattern])
+    except Exception as error:  # noqa: BLE001  (the program must run)
+        say(f"functions are not recorded: {error}")

@@ -1,0 +1,262 @@
+"""Function tracing, in this process by hand, and in real ones by `shmtrace run --functions` and the .pth file."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import types
+from typing import TYPE_CHECKING
+
+import pytest
+
+import shmtrace
+from commands import run as command
+from shmtrace.instrument import functions as bridge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from instrument.recorded import Recorded
+    from shmtrace.reader import Record
+
+MONITORS = sys.version_info >= (3, 12)
+
+
+def module(name: str, source: str) -> types.ModuleType:
+    """A module of this source."""
+    made = types.ModuleType(name)
+    exec(compile(source, f"/where/{name}.py", "exec"), made.__dict__)
+    return made
+
+
+@pytest.fixture
+def traced(recorded: Recorded) -> Iterator[Callable[..., None]]:
+    """Trace the functions of modules, until the test ends."""
+    installed: list[bridge.Functions] = []
+
+    def trace(*modules: str) -> None:
+        installed.append(bridge.install(recorded.channel, modules))
+
+    yield trace
+    for functions in installed:
+        functions.uninstall()
+
+
+def stop(recorded: Recorded) -> list[Record]:
+    for functions in list(bridge._installed):
+        functions.uninstall()
+    return recorded.records()
+
+
+def steps(records: list[Record]) -> list[str]:
+    return [f"{'>' if record.kind == 'begin' else '<'} {record.name}" for record in records]
+
+
+def test_each_call_is_a_slice_with_name_file_and_line(traced: Callable[..., None], recorded: Recorded) -> None:
+    work = module("work", "def outer():\n    return inner() + inner()\ndef inner():\n    return 1\n")
+    traced("work")
+    work.outer()
+    records = stop(recorded)
+    assert steps(records) == [
+        "> work.outer",
+        "> work.inner",
+        "< work.inner",
+        "> work.inner",
+        "< work.inner",
+        "< work.outer",
+    ]
+    assert records[0].fields == {"file": "/where/work.py", "line": 1}
+    assert records[1].parent == records[0].span == records[5].span
+    assert records[1].span == records[2].span != records[3].span
+
+
+def test_a_function_that_an_exception_leaves_is_marked(traced: Callable[..., None], recorded: Recorded) -> None:
+    work = module("work", "def fail():\n    raise KeyError('x')\n")
+    traced("work")
+    with pytest.raises(KeyError):
+        work.fail()
+    begin, end = stop(recorded)
+    assert (begin.kind, end.kind, end.span) == ("begin", "end", begin.span)
+    assert end.fields == {"exception": "KeyError" if MONITORS else "BaseException"}
+
+
+def test_a_generator_ends_at_each_yield_and_goes_on(traced: Callable[..., None], recorded: Recorded) -> None:
+    source = "def numbers():\n    try:\n        yield 1\n        yield 2\n    except ValueError:\n        yield 3\n"
+    work = module("work", source)
+    traced("work")
+    numbers = work.numbers()
+    assert next(numbers) == 1
+    assert next(numbers) == 2
+    assert numbers.throw(ValueError) == 3
+    assert next(numbers, None) is None
+    assert steps(stop(recorded)) == ["> work.numbers", "< work.numbers"] * 4
+
+
+def test_coroutines_of_several_tasks_nest_in_their_thread(traced: Callable[..., None], recorded: Recorded) -> None:
+    source = "import asyncio\nasync def step(n):\n    for _ in range(n):\n        await asyncio.sleep(0)\n"
+    work = module("work", source)
+
+    async def both() -> None:
+        await asyncio.gather(work.step(2), work.step(3))
+
+    traced("work")
+    asyncio.run(both())
+    assert steps(stop(recorded)) == ["> work.step", "< work.step"] * 7
+
+
+@pytest.mark.parametrize(
+    ("patterns", "wanted"),
+    [
+        ((), {"app", "app.views", "application", "other"}),
+        (("app",), {"app", "app.views"}),
+        (("app*",), {"app", "app.views", "application"}),
+        (("-app",), {"application", "other"}),
+        (("app", "-app.views"), {"app"}),
+    ],
+)
+def test_modules_are_chosen_by_name_and_pattern(
+    traced: Callable[..., None], recorded: Recorded, patterns: tuple[str, ...], wanted: set[str]
+) -> None:
+    names = ("app", "app.views", "application", "other")
+    made = [module(name, "def run():\n    pass\n") for name in names]
+    traced(*patterns)
+    for each in made:
+        each.run()
+    seen = {record.name.removesuffix(".run") for record in stop(recorded) if record.name.endswith(".run")}
+    assert seen & set(names) == wanted
+
+
+def test_threads_have_calls_of_their_own(traced: Callable[..., None], recorded: Recorded) -> None:
+    work = module("work", "def outer():\n    inner()\ndef inner():\n    pass\n")
+    traced("work")
+    threads = [threading.Thread(target=work.outer, name=f"worker {number}") for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    records = stop(recorded)
+    for number in range(3):
+        mine = [record for record in records if record.thread == f"worker {number}"]
+        assert steps(mine) == ["> work.outer", "> work.inner", "< work.inner", "< work.outer"]
+        assert mine[1].parent == mine[0].span
+
+
+def test_once_uninstalled_nothing_is_recorded(traced: Callable[..., None], recorded: Recorded) -> None:
+    work = module("work", "def run():\n    pass\n")
+    traced("work")
+    stop(recorded)
+    work.run()
+    assert recorded.records() == []
+
+
+def test_installed_again_with_other_modules_it_records_those(traced: Callable[..., None], recorded: Recorded) -> None:
+    one, other = module("one", "def run():\n    pass\n"), module("other", "def run():\n    pass\n")
+    for name in ("one", "other"):
+        traced(name)
+        one.run()
+        other.run()
+        stop(recorded)
+    assert steps(recorded.records()) == ["> one.run", "< one.run", "> other.run", "< other.run"]
+
+
+def test_a_code_object_that_is_gone_leaves_its_number_to_nobody(
+    traced: Callable[..., None], recorded: Recorded
+) -> None:
+    traced("made*")
+    for number in range(100):  # of which many get the address of one that is gone
+        module(f"made{number}", "def run():\n    pass\n").run()
+    runs = [step for step in steps(stop(recorded)) if step.endswith(".run")]
+    assert runs == [f"{mark} made{number}.run" for number in range(100) for mark in "><"]
+
+
+def test_each_reader_is_told_what_the_numbers_mean(channel_name: str, tmp_path: Path) -> None:
+    work = module("work", "def run():\n    pass\n")
+    for number in range(2):
+        with shmtrace.record(tmp_path / str(number), name=channel_name) as channel:
+            functions = bridge.install(channel, ["work"])
+            work.run()
+            work.run()
+            functions.uninstall()
+        assert steps(list(shmtrace.read(tmp_path / str(number)))) == ["> work.run", "< work.run"] * 2
+
+
+@pytest.mark.skipif(not MONITORS, reason="sys.monitoring came with Python 3.12")
+def test_beside_other_tools_it_takes_a_free_place(traced: Callable[..., None], recorded: Recorded) -> None:
+    monitoring = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
+    monitoring.use_tool_id(2, "another profiler")
+    try:
+        work = module("work", "def run():\n    pass\n")
+        traced("work")
+        work.run()
+        assert steps(stop(recorded)) == ["> work.run", "< work.run"]
+        assert monitoring.get_tool(2) == "another profiler"
+    finally:
+        monitoring.free_tool_id(2)
+
+
+PROGRAM = """
+import multiprocessing, os, signal, threading
+
+def work(number):
+    return leaf(number)
+
+def leaf(number):
+    return number
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn", "forkserver"):
+        worker = multiprocessing.get_context(method).Process(target=work, args=(1,), name=method)
+        worker.start()
+        worker.join()
+    thread = threading.Thread(target=work, args=(2,))
+    thread.start()
+    thread.join()
+    worker = multiprocessing.get_context("spawn").Process(target=die, name="killed")
+    worker.start()
+    worker.join()
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program whose processes are traced from outside."""
+    directory = tmp_path_factory.mktemp("functions")
+    (directory / "program.py").write_text(PROGRAM)
+    done = command(
+        "run", "-o", directory / "trace", "--include", "__main__", "--include", "__mp_main__", directory / "program.py"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 missed, 0 lost" in done.stderr
+    return directory / "trace"
+
+
+def test_run_records_the_functions_of_every_kind_of_worker(run: Path) -> None:
+    records = [record for record in shmtrace.read(run) if record.name.endswith(("work", "leaf"))]
+    processes = {record.pid: record.process for record in records}
+    assert len(processes) == 4
+    for pid in processes:
+        mine = [record.name.rpartition(".")[2] for record in records if record.pid == pid]
+        assert mine == ["work", "leaf", "leaf", "work"]
+
+
+def test_where_a_killed_worker_was_shows_as_open_calls(run: Path) -> None:
+    lines = command("tail", run).stdout.splitlines()
+    opened = [line for line in lines if line.startswith("open: ")]
+    assert any("__mp_main__.die" in line for line in opened)
+
+
+def test_without_the_variable_the_pth_file_does_nothing(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import sys\nassert 'shmtrace' not in sys.modules\n")
+    done = command("run", "-o", tmp_path / "trace", tmp_path / "program.py")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
+    done = command("run", "--include", "a,b", "-o", tmp_path / "trace", "true")
+    assert done.returncode == 2
+    assert "'a,b'" in done.stderr
