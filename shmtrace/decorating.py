@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import place
 from .layout import EVENT
-from .tracepoint import Use
+from .tracepoint import Use, span_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,33 +20,37 @@ COROUTINE, ASYNC_GENERATOR, GENERATOR = 0x80, 0x200, 0x20  # CO_... of a code ob
 Item = TypeVar("Item")
 
 
-def decorate(span: Span, body: bytes | None, function: Any) -> Any:
+def decorate(use: Any, function: Any) -> Any:
     """The function, each of whose calls is a span: of a generator or coroutine from its first step to its last one.
 
-    `body` is the fields, encoded; None: they are wrong, which was told.
+    `use` is what `span(3)` gives.  Raises TypeError if it is no function.
     """
+    span, body = span_of(use)
     if not callable(function):
         raise TypeError(f"{span.name} decorates a function, not {type(function).__name__}")
-    if body is None:
-        return function
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-    for flag, wrap in ((COROUTINE, _coroutine), (ASYNC_GENERATOR, _async_generator), (GENERATOR, _generator)):
-        if flags & flag:
-            return functools.update_wrapper(wrap(span, body, function), function)
-    return functools.update_wrapper(_function(span, body, function), function)
+    if flags & COROUTINE:
+        wrapped = _coroutine(use, function)
+    elif flags & ASYNC_GENERATOR:
+        wrapped = _async_generator(span, body, function)
+    elif flags & GENERATOR:
+        wrapped = _generator(span, body, function)
+    else:
+        wrapped = _function(use, function)
+    return functools.update_wrapper(wrapped, function)
 
 
-def _function(span: Span, body: bytes, function: Any) -> Any:
+def _function(use: Any, function: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with Use(span, body):
+        with use:
             return function(*args, **kwargs)
 
     return call
 
 
-def _coroutine(span: Span, body: bytes, function: Any) -> Any:
+def _coroutine(use: Any, function: Any) -> Any:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with Use(span, body):
+        with use:
             return await function(*args, **kwargs)
 
     return call
@@ -118,13 +122,13 @@ class _Steps(Use):
 
     def leave(self) -> None:
         """Others go on."""
-        if self._numbers[-1]:
-            place.leave(self._numbers[-1])
+        if self._number:
+            place.leave(self._number)
 
     def enter(self) -> None:
         """The generator goes on."""
-        if self._numbers[-1]:
-            place.enter(self._numbers[-1], self._span.read(EVENT.id))
+        if self._number:
+            place.enter(self._number, self.span.read(EVENT.id))
 
 
 class _Outside:

@@ -397,7 +397,25 @@ class EVENT:
     variable: U64 = 56  # PyObject *: the ContextVar with the PLACE
     threads: U64 = 64  # address of THREADS
     open: U64 = 72  # a span's begin: spans that have begun and not ended, about
-    other: U64 = 80  # a span's begin: address of the cell of its end
+    other: U64 = 80  # a span's begin: address of the cell of its end; of a hook: of FUNCTIONS
+    use_type: U64 = 88  # these are of a span's begin: the type of `span(3)`
+    use_call: U64 = 96  # address of the code that such a USE is called by
+    slow: U64 = 104  # PyObject *: called with the arguments of a `span(...)` that the code does not understand
+    decorate: U64 = 112  # PyObject *: called with a USE and a function
+    tell: U64 = 120  # PyObject *: called with nothing where the reader is to be told the user's context
+
+
+class USE:
+    """What `span(3)` gives, behind the head of a PyVarObject; then the fields, encoded: so many bytes as its size is.
+
+    A use of a decorator is open in many tasks at a time.  A span that was alone while it was open is ended by its
+    number, as a generator may go on in another task; among several, the innermost of the task is.
+    """
+
+    call: U64 = 0  # address of native/uses.use_call, where the interpreter looks for it
+    span: U64 = 8  # PyObject *
+    depth: U64 = 16  # spans that have begun and not ended
+    number: U64 = 24  # of the one that is open; 0: there are several, USE_NOTHING: it is not recorded
 
 
 class FUNCTIONS:
@@ -514,7 +532,9 @@ RING_BYTES = 24
 PACKING_BYTES = 96
 COPY_BYTES = 40
 RESERVATION_BYTES = 32
-EVENT_BYTES = 96
+EVENT_BYTES = 128
+USE_BYTES = 32
+USE_NOTHING = 1 << 32
 KERNELS_BYTES, KNOWN_BYTES = 88, 48
 FUNCTIONS_BYTES = 40
 FUNCTIONS_MAX = 1 << 20  # numbers of functions in a process
@@ -670,7 +690,7 @@ def _check() -> None:
         (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
         (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (HERE, HERE_BYTES),
         (PLACE, PLACE_BYTES),
-        (KERNELS, KERNELS_BYTES), (KNOWN, KNOWN_BYTES), (FUNCTIONS, FUNCTIONS_BYTES),
+        (KERNELS, KERNELS_BYTES), (KNOWN, KNOWN_BYTES), (FUNCTIONS, FUNCTIONS_BYTES), (USE, USE_BYTES),
     ):  # fmt: skip
         end = 0
         for field, offset in fields_of(table).items():

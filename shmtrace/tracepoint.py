@@ -17,7 +17,7 @@ from .context import address_of
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
 from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointConflict
 from .known import add as remember
-from .layout import CONTEXT, CONTROL, EVENT
+from .layout import CONTEXT, CONTROL, EVENT, USE
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
 from .notes import say
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 NAME_LIMIT = 200  # bytes
+USE_AT = object.__basicsize__ + 8  # behind the head of a PyVarObject
 MOST_SITES = 1000  # call sites that are warned of
 CALL_DOC = """{name}($self, {arguments})
 --
@@ -262,7 +263,7 @@ class Span(Event):
     where no object code is at hand, and the channel is off for good or still to be attached.
     """
 
-    __slots__ = ("_end", "_start", "_stop", "begin", "end")
+    __slots__ = ("_calls", "_end", "_start", "_stop", "_use", "begin", "end")
 
     begin: Callable[..., bool]
     end: Callable[..., bool]
@@ -272,6 +273,10 @@ class Span(Event):
         super().__init__(channel, kind, name, level, fields)
         self._end = Event(channel, "end", name, level, "exception:str")
         self._set(EVENT.other, address_of(self._end.cell))
+        self._use: Callable[[bytes], Any] | None = None
+        self._calls = (Span.__call__.__get__(self), _decorate, channel.tell_context)
+        for at, call in zip((EVENT.slow, EVENT.decorate, EVENT.tell), self._calls, strict=True):
+            self._set(at, id(call))
 
     def finish(self) -> None:
         if not is_ready("typed") and self._channel.segment is None:
@@ -282,7 +287,12 @@ class Span(Event):
         self._stop = self._make("span_finish", METH_FASTCALL, "stop", "number, exception, /")
         self.begin = self._make("span_begin_call", METH_FASTCALL | METH_KEYWORDS, "begin", names)
         self.end = self._make("span_exit", METH_FASTCALL, "end", "*exception")
+        self._use = self._make("span_use", METH_O, "use", "body, /")
+        use_type, use_call = _use_type()
+        self._set(EVENT.use_type, id(use_type))
+        self._set(EVENT.use_call, use_call)
         mine: Any = type(self)
+        mine.__call__ = self._make("span_call", METH_FASTCALL | METH_KEYWORDS, "__call__", names)
         mine.__enter__ = self._make("span_enter", METH_NOARGS, "__enter__", "/")
         mine.__exit__ = self._make("span_exit", METH_FASTCALL, "__exit__", "*exception")
 
@@ -293,8 +303,12 @@ class Span(Event):
     def __call__(self, *arguments: object, **keywords: object) -> Any:
         """`with span(3):` and `@span(3)`; or `@span`, which decorates a function."""
         if len(arguments) == 1 and not keywords and callable(arguments[0]):
-            return _decorate(self, self.encode((), {}), arguments[0])
-        return Use(self, self.encode(arguments, keywords))
+            return _decorate(self._used(self.encode((), {})), arguments[0])
+        return self._used(self.encode(arguments, keywords))
+
+    def _used(self, body: bytes | None) -> Any:
+        """A use, of fields that are encoded."""
+        return Use(self, body) if body is None or self._use is None else self._use(body)
 
     def encode(self, arguments: tuple[object, ...], keywords: dict[str, object]) -> bytes | None:
         """The fields; None if they are wrong, which is told."""
@@ -351,32 +365,80 @@ class Span(Event):
 
 
 class Use:
-    """A span with its fields, as `span(3)` gives it: a context manager, which may be used again, and a decorator."""
+    """A span with its fields, as `span(3)` gives it: a context manager, which may be used again, and a decorator.
 
-    __slots__ = ("_body", "_numbers", "_span")
+    Where there is object code it is one of a type that is made of that, see layout.USE.  This is for where there is
+    none, for arguments that were wrong, and for generators, whose spans are not open between their steps.
+    """
+
+    __slots__ = ("_body", "_depth", "_number", "span")
 
     def __init__(self, span: Span, body: bytes | None) -> None:
-        self._span = span
+        self.span = span
         self._body = body  # None: the arguments were wrong
-        self._numbers: list[int] = []  # of the spans that are open, as a block may be inside of another one of the same
+        self._depth = 0  # spans that have begun and not ended
+        self._number: int | None = None  # of the one that is open; 0: it is not recorded, None: there are several
 
     def __enter__(self) -> Self:
-        self._numbers.append(self._span.start(self._body))
+        number = self.span.start(self._body)
+        self._number = number if self._depth == 0 else None
+        self._depth += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._span.stop(self._numbers.pop(), kind)
+        self._depth -= 1
+        if self._number is None:
+            self.span.end(kind, error, traceback)
+        else:
+            self.span.stop(self._number, kind)
 
     def __call__(self, function: Any) -> Any:
-        return _decorate(self._span, self._body, function)
+        return function if self._body is None else _decorate(self, function)
 
 
-def _decorate(span: Span, body: bytes | None, function: Any) -> Any:
+def _decorate(use: Any, *functions: Any) -> Any:
     from .decorating import decorate
 
-    return decorate(span, body, function)
+    if len(functions) != 1:
+        raise TypeError(f"a span decorates one function, not {len(functions)}")
+    return decorate(use, functions[0])
+
+
+def span_of(use: Any) -> tuple[Span, bytes]:
+    """The span of a use, and its fields."""
+    if isinstance(use, Use):
+        return use.span, use._body or b""  # noqa: SLF001
+    at = id(use) + USE_AT
+    span: Span = ctypes.cast(ctypes.c_void_p.from_address(at + USE.span).value or 0, ctypes.py_object).value
+    size = ctypes.c_ssize_t.from_address(at - 8).value
+    return span, ctypes.string_at(at + layout.USE_BYTES, size)
+
+
+_use_types: list[tuple[Any, int]] = []  # once it is made
+
+
+def _use_type() -> tuple[Any, int]:
+    """The type of what `span(3)` gives, and the address of its code."""
+    if not _use_types:
+        from .native.types import DEALLOC, DESCRIPTOR_GET, make_type
+
+        code = functions("typed")
+        made = make_type(
+            "shmtrace.tracepoint.Use",
+            {DEALLOC: code["use_end"]},
+            basic_size=USE_AT + layout.USE_BYTES,
+            item_size=1,
+            vectorcall_at=USE_AT + USE.call,
+            doc=Use.__doc__ or "",
+        )
+        itself = make_type("shmtrace.tracepoint.Itself", {DESCRIPTOR_GET: code["use_get"]}, basic_size=USE_AT - 8)
+        make = ctypes.pythonapi.PyType_GenericAlloc
+        make.restype, make.argtypes = ctypes.py_object, (ctypes.py_object, ctypes.c_ssize_t)
+        made.__enter__ = made.__exit__ = make(itself, 0)
+        _use_types.append((made, code["use_call"]))
+    return _use_types[0]
 
 
 # -- how they are made

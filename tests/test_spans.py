@@ -21,7 +21,7 @@ from shmtrace.layout import PLACE
 from written import written
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 
@@ -252,6 +252,103 @@ def test_a_span_with_its_fields_may_be_used_inside_of_itself(tmp_path: Path) -> 
             pass
     begins, ends = trace.of_kind("begin"), trace.of_kind("end")
     assert [record.span for record in ends] == [record.span for record in reversed(begins)]
+
+
+def test_one_use_of_a_span_in_many_tasks_and_threads_at_a_time_is_a_span_in_each(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        use = trace.channel.span("load", shard="u32")(3)
+        event = trace.channel.tracepoint("inside", number="u32")
+
+        @use
+        async def work(number: int) -> None:
+            for _ in range(1 + number % 3):  # so that they end in another order than they began in
+                await asyncio.sleep(0)
+            event(number)
+
+        async def many() -> None:
+            await asyncio.gather(*map(work, range(10)))
+
+        @use
+        def count(number: int) -> None:
+            barrier.wait(10)
+            event(number)
+
+        asyncio.run(many())
+        barrier = threading.Barrier(5)
+        threads = [threading.Thread(target=count, args=(10 + number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    begun = [record.span for record in trace.of_kind("begin")]
+    assert len(set(begun)) == 15
+    assert sorted(record.span or 0 for record in trace.of_kind("end")) == sorted(number or 0 for number in begun)
+    assert {record.span for record in trace.named("inside")} == set(begun)
+
+
+def test_a_use_that_ends_in_another_task_than_it_began_in_ends_its_own_span(tmp_path: Path) -> None:
+    async def begin_and_end() -> None:
+        async def step(function: Callable[..., object], *arguments: object) -> None:
+            function(*arguments)
+
+        with use:
+            pass
+        await asyncio.create_task(step(use.__enter__))
+        with outer:
+            await asyncio.create_task(step(use.__exit__, None, None, None))
+
+    with written(tmp_path / "trace") as trace:
+        use, outer = trace.channel.span("load", shard="u32")(3), trace.channel.span("outer")
+        asyncio.run(begin_and_end())
+    first, _, second, third, end, _ = trace.records
+    assert [first.name, second.name, third.name] == ["load", "load", "outer"]
+    assert (end.kind, end.name, end.span) == ("end", "load", second.span)
+
+
+def test_uses_take_every_value_that_tracepoints_take_and_refuse_what_these_refuse(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHMTRACE_STRICT", "0")
+    with written(tmp_path / "trace") as trace:
+        load = trace.channel.span("load", shard="u32", path="str", data="bytes", sizes="u16[]")
+        with load(3, "a\0b", bytearray(b"x"), [1, 2]):
+            pass
+        with load(sizes=(), data=b"", path="\N{SNOWMAN}" * 100, shard=2**32 - 1):
+            pass
+        wrong: list[tuple[object, ...]] = [(1,), (1, "", b"", [], 5), (-1, "", b"", []), ("1", "", b"", [])]
+        for arguments in wrong:
+            with load(*arguments):
+                pass
+        with load(1, "", b"", [], more=1):
+            pass
+        missed = trace.channel.stats()["missed"]["bad_arguments"]
+        assert load(1, "", b"", [])(len)("abc") == 3
+    fields = [record.fields for record in trace.of_kind("begin")]
+    assert fields[0] == {"shard": 3, "path": "a\N{REPLACEMENT CHARACTER}b", "data": b"x", "sizes": [1, 2]}
+    assert fields[1] == {"shard": 2**32 - 1, "path": "\N{SNOWMAN}" * 100, "data": b"", "sizes": []}
+    assert (len(fields), missed) == (3, 5)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "not recorded" in line]
+    assert len(lines) == 2  # call sites
+    assert all("test_spans.py" in line for line in lines)
+
+
+def test_a_use_gives_back_what_it_takes(channel_name: str, tmp_path: Path) -> None:
+    with shmtrace.create_channel(channel_name, mode="overwrite") as channel:
+        load = channel.span("load", path="str")
+        path = str(tmp_path)
+        with load(path) as use:
+            before = [sys.getrefcount(thing) for thing in (load, path, type(use))]
+            for _ in range(1000):
+                with load(path), use:
+                    load(path)
+            assert [sys.getrefcount(thing) for thing in (load, path, type(use))] == before
+        with pytest.raises(TypeError, match="cannot create"):
+            type(use)()
+        with pytest.raises(TypeError, match="one function, not 2"):
+            use(1, 2)
+        with pytest.raises(TypeError, match="a function, not int"):
+            use(1)
+    shmtrace.remove_channel(channel_name)
 
 
 def test_threads_that_python_did_not_start_have_their_spans_apart(tmp_path: Path) -> None:

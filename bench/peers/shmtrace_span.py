@@ -10,24 +10,23 @@ from bench.peer import Cost, Counted
 from bench.peers.shmtrace_event import channel, collected, emitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bench.peer import Emitter
+    from shmtrace.channel import Channel
 
 NAME = "shmtrace span, two records"
 
 
 @contextmanager
-def running(size: int) -> Iterator[Emitter]:
-    """Events leave through the FIFO."""
+def spanning(size: int, run: Callable[[Channel], Callable[[int], None]]) -> Iterator[Emitter]:
+    """Spans of a channel that leave through the FIFO; `run` gives what makes so many of them."""
     with channel() as made, collected(made):
-        load = made.span("load")
+        spans = run(made)
 
         def emit(count: int) -> Cost:
             cpu, begin = time.process_time(), time.perf_counter()
-            for _ in range(count):
-                with load:
-                    pass
+            spans(count)
             return Cost(time.perf_counter() - begin, time.process_time() - cpu)
 
         found = emitter(made, size)
@@ -39,4 +38,22 @@ def running(size: int) -> Iterator[Emitter]:
             return Counted(records.delivered // 2, -(-records.told // 2))
 
         found.emit, found.counted, found.arrived = emit, counted, None
+        yield found
+
+
+@contextmanager
+def running(size: int) -> Iterator[Emitter]:
+    """Without fields."""
+
+    def run(made: Channel) -> Callable[[int], None]:
+        load = made.span("load")
+
+        def spans(count: int) -> None:
+            for _ in range(count):
+                with load:
+                    pass
+
+        return spans
+
+    with spanning(size, run) as found:
         yield found

@@ -20,12 +20,12 @@ SYMBOLS = frozenset((
     "PyContextVar_Set", "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyErr_SetInterrupt",
     "PyEval_RestoreThread", "PyEval_SaveThread", "PyExc_BaseException", "PyExc_ValueError", "PyFloat_AsDouble",
     "PyFloat_Type", "PyFrame_GetCode", "PyGILState_GetThisThreadState", "PyLong_AsLongLong", "PyLong_FromLong",
-    "PyLong_Type", "PyObject_CallOneArg", "PyObject_GetBuffer", "PyObject_Vectorcall", "PyThreadState_Get",
-    "PyThreadState_GetID", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type", "Py_AddPendingCall", "Py_DecRef",
-    "Py_IncRef", "_Py_FalseStruct", "_Py_NoneStruct", "_Py_TrueStruct", "__errno_location", "clock_gettime",
-    "close", "dprintf", "getpid", "gettid", "kill", "madvise", "memcpy", "open", "pthread_getspecific",
-    "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait", "sem_getvalue", "sem_post", "sem_trywait",
-    "strcmp", "strlen", "writev",
+    "PyLong_Type", "PyObject_CallOneArg", "PyObject_Free", "PyObject_GetBuffer", "PyObject_Vectorcall",
+    "PyThreadState_Get", "PyThreadState_GetID", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type", "Py_AddPendingCall",
+    "Py_DecRef", "Py_IncRef", "_PyObject_NewVar", "_Py_FalseStruct", "_Py_NoneStruct", "_Py_TrueStruct",
+    "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise", "memcpy",
+    "open", "pthread_getspecific", "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait", "sem_getvalue",
+    "sem_post", "sem_trywait", "strcmp", "strlen", "writev",
     CODE_EXTRA, THREAD_STATE,
 ))  # fmt: skip
 SYMTAB, RELA = 2, 4  # section types

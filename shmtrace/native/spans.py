@@ -23,6 +23,7 @@ from .lanes import (
     RECORD_BYTES,
     address_of_position,
     apart,
+    copy_short,
     current_cpu,
     inlined,
     padded,
@@ -44,12 +45,22 @@ from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, integer,
 
 BODY_BYTES = 256  # for the name of an exception
 NAME_BYTES = 200  # of an exception's type
+NOT_ENCODED = -1
 TYPE_NAME = object.__basicsize__ + 8  # tp_name, behind a PyVarObject
 body_buffer = do.room(BODY_BYTES)
 
 
+@inlined
+def put_fields(cell: int, at: int, end: int, source: int, encoded: int) -> None:
+    """The fields of a record that ends at `end`: so many bytes that are encoded, or what `convert_all` made."""
+    if encoded >= 0:
+        copy_short(at, source, encoded)
+    else:
+        put_all(cell, at, end, source)
+
+
 @apart
-def begin_again(cell: int, me: int, lane: int, first: int, second: int, converted: int, size: int) -> bool:
+def begin_again(cell: int, me: int, lane: int, first: int, second: int, source: int, encoded: int, size: int) -> bool:
     """There was no room for a begin record: make one piece of it and try harder.  False with an exception set."""
     do.cold()
     context = load64(cell + EVENT.context)
@@ -62,7 +73,7 @@ def begin_again(cell: int, me: int, lane: int, first: int, second: int, converte
         at = body + BYTES_DATA
         do.put64(at, first)
         do.put64(at + 8, second)
-        put_all(cell, at + BEGIN_BYTES, at + size, converted)
+        put_fields(cell, at + BEGIN_BYTES, at + size, source, encoded)
         result = try_harder(context, me, load64(cell + EVENT.id), at, size, lane)
         Py_DecRef(body)
     if result != 0:
@@ -71,8 +82,11 @@ def begin_again(cell: int, me: int, lane: int, first: int, second: int, converte
 
 
 @inlined
-def begin_span(cell: int, converted: int, size: int, place: int) -> int:
-    """A span begins, with fields that `convert_all` made.  Its number; 0 with an exception set."""
+def begin_span(cell: int, source: int, encoded: int, size: int, place: int) -> int:
+    """A span begins, with fields of `size` bytes.  Its number; 0 with an exception set.
+
+    The fields are encoded, `encoded` bytes, or if that is NOT_ENCODED what `convert_all` made.
+    """
     context = load64(cell + EVENT.context)
     me = me_of(context)
     if not likely(me != 0):
@@ -85,13 +99,13 @@ def begin_span(cell: int, converted: int, size: int, place: int) -> int:
     cpu = current_cpu(context)
     lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
     if not likely(lane > FULL):
-        return span if begin_again(cell, me, lane, first, second, converted, size) else 0
+        return span if begin_again(cell, me, lane, first, second, source, encoded, size) else 0
     target = address_of_position(context, position)
     put_header(context, lane, target, load64(cell + EVENT.id), cpu, me, size)
     at = target + RECORD_BYTES
     do.put64(at, first)
     do.put64(at + 8, second)
-    put_all(cell, at + BEGIN_BYTES, at + padded(size), converted)
+    put_fields(cell, at + BEGIN_BYTES, at + padded(size), source, encoded)
     end_record(lane, position, size)
     return span
 
@@ -201,7 +215,7 @@ def begin_with(cell: int, args: int, count: int, names: int) -> int:
         return 0
     if needs_telling(cell, place):
         return begin_in_python(cell, args, count, names)
-    return 1 if begin_span(cell, converted, size, place) != 0 else -1
+    return 1 if begin_span(cell, converted, NOT_ENCODED, size, place) != 0 else -1
 
 
 def span_begin_call(self: int, args: int, count: int, names: int) -> int:

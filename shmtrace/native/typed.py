@@ -35,6 +35,7 @@ from .spans import (
     span_exit,
     span_finish,
 )
+from .uses import span_call, span_use, use_call, use_end, use_get
 from .values import FIELDS_MAX, NO_VALUE, arguments_buffer, arrange, convert_all, double, put_all, values_buffer
 
 
@@ -121,5 +122,5 @@ def count_bad(self: int, _: int) -> int:
 
 TYPED_ENTRIES = (
     tracepoint_call, counter_call, body_write, count_bad, span_enter, span_exit, span_begin_call, span_begin,
-    span_finish, log_call,
+    span_finish, log_call, span_call, span_use, use_call, use_end, use_get,
 )  # fmt: skip

@@ -1,0 +1,179 @@
+"""`span(3)`: an object that is a context manager and a decorator, of a type made of this code (native/types.py).
+
+The interpreter finds the object itself as its `__enter__` and its `__exit__`, so that it makes no bound methods, and
+calls it: with nothing to enter, with three arguments to exit.
+"""
+
+from __future__ import annotations
+
+from .. import layout
+from . import intrinsics as do
+from .calls import PyObject_Vectorcall, attach_late, is_on, needs_telling
+from .entry import (
+    BYTES_DATA,
+    BYTES_SIZE,
+    OBJECT_SLOT,
+    OBJECT_TYPE,
+    Py_DecRef,
+    boolean,
+)
+from .intrinsics import frozen, likely, load64, read64, store64
+from .lanes import CONTEXT, apart, inlined
+from .places import BEGIN_BYTES, EVENT, HAS_GIL, own_place
+from .spans import begin_span, end_span, new_reference
+from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, py_none, values_buffer
+
+USE = frozen(layout.USE)
+USE_NOTHING, USE_BYTES = layout.USE_NOTHING, layout.USE_BYTES
+USE_AT = object.__basicsize__ + 8  # behind the head of a PyVarObject
+FIELDS_AT = USE_AT + USE_BYTES
+COUNT_MASK = (1 << 63) - 1  # the highest bit says that the caller lends us a word ahead of the arguments
+NewVar = do.external("_PyObject_NewVar", 2)
+PyObject_Free = do.external("PyObject_Free", 1)
+
+
+@inlined
+def cell_of(use: int) -> int:
+    """The cell of a use's span."""
+    return load64(load64(use + USE_AT + USE.span) + OBJECT_SLOT) + BYTES_DATA
+
+
+@inlined
+def new_use(span: int, cell: int, size: int) -> int:
+    """A use of a span with room for so many bytes of fields; 0 with an exception set."""
+    use = NewVar(read64(cell + EVENT.use_type), size)
+    if likely(use != 0):
+        at = use + USE_AT
+        store64(at + USE.call, read64(cell + EVENT.use_call))
+        store64(at + USE.span, new_reference(span))
+        store64(at + USE.depth, 0)
+        store64(at + USE.number, 0)
+    return use
+
+
+def span_call(self: int, args: int, count: int, names: int) -> int:
+    """METH_FASTCALL | METH_KEYWORDS: `load(3)`."""
+    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    values = args
+    fields = read64(cell + EVENT.fields_count)
+    is_clear = fields <= FIELDS_MAX
+    if is_clear and names != 0:
+        values = arguments_buffer()
+        is_clear = arrange(cell, args, count, names, values)
+    elif count != fields:
+        is_clear = False
+    converted = values_buffer()
+    size = -1
+    if likely(is_clear):
+        size = convert_all(cell, values, converted)
+    if not likely(0 <= size <= load64(load64(cell + EVENT.context) + CONTEXT.limit) - BEGIN_BYTES):
+        return PyObject_Vectorcall(read64(cell + EVENT.slow), args, count, names)
+    use = new_use(self, cell, size)
+    if likely(use != 0):
+        put_all(cell, use + FIELDS_AT, use + FIELDS_AT + size, converted)
+    return use
+
+
+def span_use(self: int, body: int) -> int:
+    """METH_O: the same, of fields that Python has encoded."""
+    size = load64(body + BYTES_SIZE)
+    use = new_use(self, load64(self + OBJECT_SLOT) + BYTES_DATA, size)
+    if use != 0:
+        do.copy(use + FIELDS_AT, body + BYTES_DATA, size)
+    return use
+
+
+@apart
+def own_told_place(cell: int) -> int:
+    """As `own_place`, after the reader was told the user's context; 0: there is none, -1: an exception."""
+    result = PyObject_Vectorcall(read64(cell + EVENT.tell), arguments_buffer(), 0, 0)
+    if result == 0:
+        return -1
+    Py_DecRef(result)
+    return own_place(cell, 1)
+
+
+@inlined
+def begin_use(cell: int, use: int) -> int:
+    """A span begins, with the fields of a use; its number, 0: it is not recorded, -1: an exception."""
+    if not likely(is_on(cell)):
+        late = attach_late(cell)
+        if late <= 0:
+            return late
+    place = own_place(cell, 1)
+    if likely(place != 0) and not likely(not needs_telling(cell, place)):
+        place = own_told_place(cell)
+    if not likely(place > 0):
+        return place
+    size = load64(use + BYTES_SIZE)
+    span = begin_span(cell, use + FIELDS_AT, size, size, place)
+    return span if likely(span != 0) else -1
+
+
+@inlined
+def enter_use(use: int) -> int:
+    """`with load(3):`."""
+    number = begin_use(cell_of(use), use)
+    if not likely(number >= 0):
+        return 0
+    depth = load64(use + USE_AT + USE.depth)
+    if number == 0:
+        number = USE_NOTHING
+    store64(use + USE_AT + USE.number, number if depth == 0 and HAS_GIL else 0)
+    store64(use + USE_AT + USE.depth, depth + 1)
+    return new_reference(use)
+
+
+@inlined
+def exit_use(use: int, kind: int) -> int:
+    """The end of the block."""
+    cell = cell_of(use)
+    depth, number = load64(use + USE_AT + USE.depth), load64(use + USE_AT + USE.number)
+    if kind == py_none():
+        kind = 0
+    if depth > 0:
+        store64(use + USE_AT + USE.depth, depth - 1)
+    if depth <= 0 or number == USE_NOTHING:
+        return boolean(False)
+    done = True
+    if likely(number != 0):
+        done = end_span(cell, number, 0, kind)
+    elif load64(cell + EVENT.open) != 0:
+        done = end_span(cell, load64(cell + EVENT.id), 32, kind)
+    return boolean(False) if done else 0
+
+
+@apart
+def decorate(use: int, args: int, count: int) -> int:
+    """`@load(3)`; what is no function is refused by Python."""
+    arguments = arguments_buffer()
+    store64(arguments, use)
+    given = min(count, FIELDS_MAX - 1)
+    for number in range(given):
+        store64(arguments + 8 * (number + 1), load64(args + 8 * number))
+    return PyObject_Vectorcall(read64(cell_of(use) + EVENT.decorate), arguments, 1 + given, 0)
+
+
+def use_call(use: int, args: int, flags: int, names: int) -> int:
+    """A use is called: its vectorcallfunc."""
+    count = flags & COUNT_MASK
+    if likely(names == 0):
+        if count == 0:
+            return enter_use(use)
+        if likely(count == 3):
+            return exit_use(use, load64(args))
+    return decorate(use, args, count)
+
+
+def use_end(use: int) -> int:
+    """A use is gone: its destructor."""
+    kind, span = load64(use + OBJECT_TYPE), load64(use + USE_AT + USE.span)
+    PyObject_Free(use)
+    Py_DecRef(kind)
+    Py_DecRef(span)
+    return 0
+
+
+def use_get(descriptor: int, use: int, _type: int) -> int:
+    """What `__enter__` and `__exit__` are: the object itself.  A descrgetfunc."""
+    return new_reference(use if use != 0 else descriptor)
