@@ -15,10 +15,14 @@ from .lanes import apart, inlined, padded
 ROWS, HASHED, TABLES, LINE = frozen(shared.ROWS), frozen(shared.HASHED), frozen(shared.TABLES), frozen(shared.LINE)
 SPANS, OPEN, OPEN_BYTES = frozen(shared.SPANS), frozen(shared.OPEN), shared.OPEN_BYTES
 BIAS, ANY, VARIABLE, SKIPPED, SPECIAL = shared.BIAS, shared.ANY, shared.VARIABLE, shared.SKIPPED, shared.SPECIAL
+MAP, LOG_HEAD_BYTES = shared.MAP, shared.LOG_HEAD_BYTES
 END, TEXT, COUNTED = shared.END, shared.TEXT, shared.COUNTED
 WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = shared.WALKED, shared.DAMAGED, shared.HERE_SPECIAL, shared.HERE_BAD
 KIND_BEGIN, KIND_END, KIND_CONTEXT = shared.KIND_BEGIN, shared.KIND_END, shared.KIND_CONTEXT
 FULL, ALL_DONE = shared.FULL, shared.ALL_DONE
+LEVEL_0, LEVEL_1, LEVEL_2, LEVEL_3 = shared.LEVEL_STEPS
+INFO = 20
+LOG_NAME, LOG_SPAN, LOG_CONTEXT, LOG_LEVEL = wire.LOG_NAME, wire.LOG_SPAN, wire.LOG_CONTEXT, wire.LOG_LEVEL
 RECORD_BYTES = wire.RECORD_BYTES
 BY_THREAD = wire.BY_THREAD
 WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
@@ -100,6 +104,104 @@ def fits(operations: int, at: int, end: int) -> bool:
             return False
 
 
+@inlined
+def text_end(at: int, end: int) -> int:
+    """Where a text of msgpack that begins at `at` ends; 0: it is none, or a very long one."""
+    first = do.load8(at)
+    if 0xA0 <= first < 0xC0:
+        return at + 1 + (first & 31)
+    if first == 0xD9 and at + 2 <= end:
+        return at + 2 + do.load8(at + 1)
+    if first == 0xDA and at + 3 <= end:
+        return at + 3 + (do.load8(at + 1) << 8 | do.load8(at + 2))
+    return 0
+
+
+@inlined
+def number_end(at: int) -> int:
+    """Where a number of msgpack that begins at `at` ends; 0: it is none."""
+    first = do.load8(at)
+    if first < 0x80 or first >= 0xE0:
+        return at + 1
+    if first in (0xCA, 0xCE, 0xD2):
+        return at + 5
+    if first in (0xCB, 0xCF, 0xD3):
+        return at + 9
+    if first in (0xCC, 0xD0):
+        return at + 2
+    if first in (0xCD, 0xD1):
+        return at + 3
+    return 0
+
+
+@inlined
+def whole_number(at: int) -> int:
+    """A number of msgpack of which `number_end` says that it is one; -1: it is negative, or none that is usual."""
+    first = do.load8(at)
+    if first < 0x80:
+        return first
+    if first == 0xCC:
+        return do.load8(at + 1)
+    if first == 0xCD:
+        return do.load8(at + 1) << 8 | do.load8(at + 2)
+    if first == 0xCE:
+        return do.swapped(get64(at + 1 - 4)) & 0xFFFF_FFFF
+    if first in (0xCF, 0xD3):
+        return do.swapped(get64(at + 1))
+    return -1
+
+
+@apart
+def read_log(at: int, end: int, target: int) -> bool:
+    """Puts a log's head ahead of where its map goes; False: it is not one of the usual maps, and Python must look."""
+    if at >= end or do.load8(at) & 0xF0 != 0x80:
+        return False
+    entries = do.load8(at) & 15
+    at += 1
+    numbers, level, last = 0, INFO, -1
+    for _ in range(entries):
+        if at >= end:
+            return False
+        key = do.load8(at)
+        if key <= LOG_LEVEL:
+            at += 1
+            if key <= last or at >= end:
+                return False
+            last = key
+            after = text_end(at, end) if key == LOG_NAME else number_end(at)
+            if after == 0 or after > end:
+                return False
+            if key != LOG_NAME:
+                number = whole_number(at)
+                if not 0 <= number < 1 << 32:
+                    return False
+                if key == LOG_SPAN:
+                    numbers |= number
+                elif key == LOG_CONTEXT:
+                    numbers |= number << 32
+                else:
+                    level = number
+            at = after
+        else:
+            at = text_end(at, end)
+            if at == 0 or at >= end:
+                return False
+            first = do.load8(at)
+            after = number_end(at)
+            if after == 0:
+                after = text_end(at, end)
+            if after == 0 and first in (0xC0, 0xC2, 0xC3):
+                after = at + 1
+            if after == 0:
+                return False
+            at = after
+    if at != end:
+        return False
+    do.put64(target, numbers)
+    do.store8(target + 8, (level < LEVEL_0) + (level < LEVEL_1) + (level < LEVEL_2) + (level < LEVEL_3))
+    return True
+
+
 def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
     """Makes rows of the records in [at, end) of a packet; why it stopped, in front of `ROWS.stopped`.
 
@@ -130,11 +232,17 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
             why = DAMAGED
             break
         wanted = load_i32(sizes + 4 * identifier)
+        head = 0
         if wanted not in (size, ANY):
             if wanted == SPECIAL:
                 why = HERE_SPECIAL
                 break
-            if wanted != SKIPPED:
+            if wanted == MAP:
+                if not read_log(base + body, base + after, data + used):
+                    why = HERE_SPECIAL
+                    break
+                head = LOG_HEAD_BYTES
+            elif wanted != SKIPPED:
                 if wanted != VARIABLE:
                     why = HERE_BAD
                     break
@@ -153,11 +261,11 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
             store32(all_classes + 4 * count, load32(classes + 4 * identifier))
             store32(all_threads + 4 * count, thread)
             store32(all_starts + 4 * count, used)
-            store32(all_sizes + 4 * count, size)
+            store32(all_sizes + 4 * count, head + size)
             store16(all_cpus + 2 * count, cpu)
             store16(all_lanes + 2 * count, lane)
-            copy_wide(data + used, base + body, size, base + end)
-            used += size
+            copy_wide(data + used + head, base + body, size, base + end)
+            used += head + size
             count += 1
         at = padded(after)
         if at >= end and end != after:
@@ -442,14 +550,16 @@ def finish(rows: int, spans: int, at: int, kept: int) -> int:
         body = data + load32(all_starts + 4 * at)
         span = context = parent = task = 0
         found = -1
-        if numbers > 0:
-            span = get32(body)
-        if numbers > 1:
-            context = get32(body + 4)
-        if numbers > 2:
-            parent = get32(body + 8)
-        if numbers > 3:
-            task = get32(body + 12)
+        if numbers > 0:  # there are 8 bytes more behind the last body
+            pair = get64(body)
+            span = pair & 0xFFFF_FFFF
+            if numbers > 1:
+                context = (pair >> 32) & 0xFFFF_FFFF
+            if numbers > 2:
+                pair = get64(body + 8)
+                parent = pair & 0xFFFF_FFFF
+                if numbers > 3:
+                    task = (pair >> 32) & 0xFFFF_FFFF
         if thread >= 0 and (span != 0 or context != 0 or kind == KIND_CONTEXT):
             process, identity = load_i32(processes + 4 * thread), load_i32(identities + 4 * thread)
             inner = load_i32(tails + 4 * identity)
@@ -493,12 +603,6 @@ def finish(rows: int, spans: int, at: int, kept: int) -> int:
     store64(spans + SPANS.nameless, nameless)
     store64(spans + SPANS.at, at)
     return kept
-
-
-@inlined
-def get32(at: int) -> int:
-    """An u32 at any address."""
-    return do.load8(at) | do.load8(at + 1) << 8 | do.load8(at + 2) << 16 | do.load8(at + 3) << 24
 
 
 @apart

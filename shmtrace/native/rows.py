@@ -108,11 +108,13 @@ class OPEN:
 OPEN_BYTES = 72
 BIAS = -(1 << 63)  # cycles are unsigned: cycles ^ BIAS is in order as a signed number
 # in TABLES.sizes, in the place of a size
-ANY, VARIABLE, SKIPPED, SPECIAL, UNKNOWN = -1, -2, -3, -4, -5
+ANY, VARIABLE, SKIPPED, SPECIAL, UNKNOWN, MAP = -1, -2, -3, -4, -5, -6
 # of a class' program: n > 0 is n bytes, -3 - n is an array of elements of n bytes
 END, TEXT, COUNTED = 0, -2, -3
 # why a walk stopped
 WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = range(4)
 # in SPANS.kinds
 KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEXT = range(7)
+LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
+LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them
 FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane that has nothing more

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .. import wire
-from ..native.rows import COUNTED, END, TEXT
+from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT
 from .decode import CODES
 from .description import EventClass
 from .log import LEVELS, unpack_log
@@ -35,9 +35,11 @@ LOG_CLASS = EventClass(-2, "log", "log", None, 2, (("msgpack", REST),))
 RAW_LOG_CLASS = EventClass(-3, "log", "log", "info", 0, (("msgpack", REST),))
 LOSS_CLASS = EventClass(-4, "loss", "loss", None, 0, (("reason", "str"), ("count", "u64")))
 CONTEXT_CLASS = EventClass(-5, "", "context", None, 2, ())
+SHORT_NAME_BYTES = 34  # the map's first byte, a key of 0, and a text of msgpack's shortest kind
 RESERVED_CLASSES = (BLOB_CLASS, LOG_CLASS, RAW_LOG_CLASS, LOSS_CLASS, CONTEXT_CLASS)
 BLOB, LOG, RAW_LOG, LOSS, CONTEXT = range(5)
-LOG_HEAD_BYTES = 9  # span u32, context u32, level u8
+assert tuple(level for level, _ in wire.LEVELS[:-1]) == LEVEL_STEPS
+assert [theirs for _, theirs in wire.LEVELS] == list(LEVELS)
 _NUMPY = {kind: np.dtype(f"<{code}") for kind, code in CODES.items()} | {"bool": np.dtype("u1")}
 
 
@@ -131,10 +133,19 @@ class Batch:
         names: dict[str, int] = {}
         of_class = np.array([names.setdefault(made.name, len(names)) for made in self.classes], np.int32)
         numbers = of_class[self.class_id]
-        for row in self.rows_of(LOG).tolist():
-            log = unpack_log(self.body(row))
-            assert log is not None
-            numbers[row] = names.setdefault(log.name, len(names))
+        logs = self.rows_of(LOG)
+        data, begins, ends = self.data.data, self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
+        seen: dict[bytes, int] = {}
+        for row, begin, end in zip(logs.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            short = bytes(data[begin + 1 : begin + SHORT_NAME_BYTES])
+            key = short[: 2 + (short[1] & 31)] if len(short) > 1 and short[0] == 0 and 0xA0 <= short[1] < 0xC0 else b""
+            number = seen.get(key)
+            if number is None:
+                log = unpack_log(data[begin:end])
+                number = names.setdefault("log" if log is None else log.name, len(names))
+                if key:
+                    seen[key] = number
+            numbers[row] = number
         return numbers, list(names)
 
     @property

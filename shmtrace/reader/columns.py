@@ -26,6 +26,7 @@ from ..native.rows import (
     DAMAGED,
     HERE_BAD,
     LINE,
+    MAP,
     ROWS,
     SKIPPED,
     SPANS,
@@ -256,7 +257,8 @@ class Decoder:
     def _set_tables(self, description: Description | None) -> None:
         sizes, classes = self._tables.sizes, self._tables.classes
         sizes.fill(UNKNOWN)
-        sizes[[*COLLECTORS_IDS, wire.ID_LOG]] = SPECIAL
+        sizes[list(COLLECTORS_IDS)] = SPECIAL
+        sizes[wire.ID_LOG], classes[wire.ID_LOG] = MAP, LOG
         sizes[wire.ID_BLOB], classes[wire.ID_BLOB] = ANY, BLOB
         sizes[wire.ID_PADDING] = SKIPPED
         programs = {}

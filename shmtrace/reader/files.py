@@ -90,17 +90,20 @@ class Lane:
         """What is new up to the byte `until`.  The file is open only while a piece is read: there may be many."""
         while self._offset < until:
             try:
-                with self.path.open("rb", buffering=0) as file:
+                with (
+                    self.path.open("rb", buffering=0) as file,
+                    self._parser.room(min(chunk_bytes, until - self._offset)) as room,
+                ):
                     file.seek(self._offset)
-                    data = file.read(min(chunk_bytes, until - self._offset))
+                    count = file.readinto(room)
             except OSError as error:
                 warn(f"{self.path}: byte {self._offset}: {until - self._offset} bytes cannot be read: {error.strerror}")
                 self._offset = until
                 break
-            if not data:  # somebody made it shorter
+            if not count:  # somebody made it shorter
                 break
-            self._offset += len(data)
-            yield self._parser.feed(data)
+            self._offset += count
+            yield self._parser.fed(count)
         yield self._parser.end() if last else self._parser.idle()
 
 

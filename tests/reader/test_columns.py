@@ -96,14 +96,29 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 bodies = st.builds(
     lambda i, n, t: (i, body_of(i, n, t)), st.sampled_from(list(FIELDS)), st.lists(small, min_size=4, max_size=4), texts
 )
+values = st.one_of(
+    st.integers(-(1 << 63), (1 << 64) - 1), texts, st.floats(), st.booleans(), st.none(), st.binary(max_size=3),
+    st.lists(st.integers(0, 3), max_size=2), st.text("a", min_size=30, max_size=300),
+)  # fmt: skip
 logs = st.builds(
     lambda name, span, context, level, defines, more: (
         wire.ID_LOG,
         msgpack.packb({k: v for k, v in enumerate((name, span, context, level, defines)) if v} | more),
     ),
     st.sampled_from(["", "miss", "hit"]), small, small, st.sampled_from([0, 10, 20, 30, 35, 60]),
-    st.integers(0, 2), st.dictionaries(texts, st.integers(-(1 << 60), 1 << 60) | texts, max_size=2),
+    st.integers(0, 2), st.dictionaries(texts, values, max_size=2),
 )  # fmt: skip
+
+
+def damaged_log(made: tuple[int, bytes]) -> st.SearchStrategy[tuple[int, bytes]]:
+    """A byte of it is another."""
+    body = made[1]
+    places = st.integers(0, len(body) - 1)
+    return st.builds(
+        lambda at, byte: (made[0], body[:at] + bytes([byte]) + body[at + 1 :]), places, st.integers(0, 255)
+    )
+
+
 others = st.one_of(
     st.builds(lambda b: (wire.ID_BLOB, b), st.binary(max_size=40)),
     st.builds(lambda b: (wire.ID_PADDING, b), st.binary(max_size=9)),
@@ -141,6 +156,21 @@ def build(made: list[tuple[int, int, tuple[int, bytes], int]]) -> Trace:
 @given(steps)
 def test_any_records_are_the_same(tmp_path: Path, made: list[tuple[int, int, tuple[int, bytes], int]]) -> None:
     check_all(build(made), tmp_path)
+
+
+@many
+@given(st.lists(logs | logs.flatmap(damaged_log), min_size=1, max_size=20))
+def test_any_logs_are_the_same(made: list[tuple[int, bytes]]) -> None:
+    trace = Trace(describe(CLASSES))
+    lane = trace.lane().writer(1, pid=100)
+    for identifier, body in made:
+        lane.add(identifier, body)
+    lane.packet()
+    check_same(lambda: io.BytesIO(trace.stream))
+    (names,) = [
+        [batch.names[number] for number in batch.name_id] for batch in columns.read(io.BytesIO(trace.stream))
+    ] or [[]]
+    assert names == [record.name for record in read(io.BytesIO(trace.stream))]
 
 
 @many
