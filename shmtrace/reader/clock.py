@@ -82,6 +82,16 @@ class Clock:
             return wall_ns, monotonic_ns
         return _bounded(wall_ns), _bounded(monotonic_ns)
 
+    @property
+    def line(self) -> tuple[int, int, int, int, int, int, int, int]:
+        """The line of the last one that was converted.
+
+        It begins at these cycles and ends before those, goes through a point (cycles, monotonic_ns, offset_ns), and has
+        a rise, over a run of cycles, and a drift of the offset.
+        """
+        point = self._cycles, self._monotonic_ns, self._offset_ns
+        return (self._low, self._high, *point, self._rise, self._run, self._drift)
+
     def _draw(self, cycles: int) -> None:
         """The line that `cycles` is on: a point, and rise and drift of the offset over a run of cycles."""
         readings = self._readings

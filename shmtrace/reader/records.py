@@ -9,7 +9,6 @@ import itertools
 import operator
 import os
 import pathlib
-import re
 import stat
 import time
 import warnings
@@ -21,16 +20,17 @@ from .clock import Clock
 from .contexts import Contexts
 from .description import OWN_FIELDS, describe
 from .errors import InvalidDescription, NotATrace, TraceWarning
+from .files import Directory, Lane, is_file, open_file, parsed
 from .functions import DEFINES, KINDS, Functions
 from .log import unpack_log
 from .spans import Spans
-from .stream import LIMIT_BYTES, Metadata, Packet, Parser, RecordDamaged, Skipped, heads, struct_of
+from .stream import Metadata, Packet, RecordDamaged, Skipped, heads, struct_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .decode import Fields
-    from .description import Description
+    from .description import Description, EventClass
     from .stream import Head, Item
 
 __all__ = [
@@ -45,8 +45,6 @@ __all__ = [
     "writer_of",
 ]
 
-CHUNK_BYTES = 1 << 20
-LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
 NAME_BYTES = WIDTHS["Name48"]
 MOST_WRITERS = 1 << 20  # known in all lanes together; one more, and all are forgotten
 ROUND_S = 0.05  # between two looks at a directory that is being recorded
@@ -56,8 +54,7 @@ COLLECTORS_IDS = frozenset({wire.ID_WRITER, wire.ID_LOSS, wire.ID_CLOCK})
 
 _WRITER = struct_of(wire.WRITER_BODY)
 _LOSS = struct_of(wire.LOSS_BODY)
-_CLOCK = struct_of(wire.CLOCK_BODY)
-_LANE_FILE = re.compile(r"stream_\d+_\d+")
+CLOCK = struct_of(wire.CLOCK_BODY)
 
 
 class Record(NamedTuple):
@@ -112,6 +109,8 @@ EXCEPTION = "exception"  # a field of every end record
 Raw: TypeAlias = "tuple[int, Record, int]"
 CONTEXT = "context"
 
+_WriterKey: TypeAlias = "tuple[str, int, int]"  # place, lane and number
+
 # Name, kind, level, OWN_FIELDS and the user's fields.
 Decoded: TypeAlias = "tuple[str, str, str | None, tuple[int, ...], Fields]"
 
@@ -142,12 +141,13 @@ class Decoder:
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
+        self.settled = False  # all that the trace says about its clock is known
         self._warn = warn
         self._description: Description | None = None
         self._clock: Clock | None = None
-        self._writers: dict[tuple[int, int], Writer] = {}  # by lane and number
+        self._writers: dict[_WriterKey, Writer] = {}
         self._unknown: set[int] = set()  # ids told already
-        self._early: dict[tuple[int, int], Writer] = {}  # the same, of packets that are only learned from
+        self._early: dict[_WriterKey, Writer] = {}  # the same, of packets that are only learned from
         self._contexts = Contexts()
         self._functions = Functions()
         self._spans = Spans()
@@ -184,8 +184,8 @@ class Decoder:
             elif not contexts and head.id not in COLLECTORS_IDS:
                 break
             elif contexts and head.id == wire.ID_WRITER:
-                _announce(self._early, packet.lane, _body(packet, head))
-            elif (writer := self._early.get((packet.lane, head.writer))) is None:
+                _announce(self._early, "", packet.lane, _body(packet, head))
+            elif (writer := self._early.get(("", packet.lane, head.writer))) is None:
                 continue
             elif head.id == wire.ID_LOG:
                 self._learn_context(_body(packet, head), writer)
@@ -260,7 +260,7 @@ class Decoder:
         """The record as the user wrote it; None if it is none of his."""
         body = _body(packet, head)
         if head.id in COLLECTORS_IDS:
-            return self._collectors(packet, head, body)
+            return self._collectors(packet, head, body, place)
         try:
             decoded = self._decode(head.id, body)
         except ValueError as error:
@@ -270,7 +270,7 @@ class Decoder:
             return None
         name, kind, level, (span, context, parent, task), fields = decoded
         wall, monotonic = self._convert(head.cycles)
-        start, _, pid, tid, process, thread = self._writers.get((packet.lane, head.writer), NOBODY)
+        start, _, pid, tid, process, thread = self._writers.get((place, packet.lane, head.writer), NOBODY)
         record = Record(
             wall, monotonic, head.cycles, name, kind, head.cpu, packet.lane, pid, tid, process, thread, fields,
             span or None, parent or None, task or None, level, start,
@@ -281,12 +281,7 @@ class Decoder:
         """What a user wrote; None: padding, or something that was complained about before."""
         made = self._description.classes.get(identifier) if self._description else None
         if made is not None:
-            try:
-                numbers, fields = made.decode(body)
-            except ValueError as error:
-                raise ValueError(f"a record of {made.name!r} with {error}") from None
-            if made.kind == "end" and fields.get(EXCEPTION) == "":
-                del fields[EXCEPTION]
+            numbers, fields = decode_fields(made, body)
             return made.name, made.kind, made.level, numbers + NO_NUMBERS[len(numbers) :], fields
         if identifier == wire.ID_BLOB:
             return "blob", "event", None, NO_NUMBERS, {"blob": bytes(body)}
@@ -294,18 +289,19 @@ class Decoder:
             return _decode_log(body)
         if identifier != wire.ID_PADDING and identifier not in self._unknown:
             self._unknown.add(identifier)
-            raise ValueError(f"all records of event class {identifier}, of which there is no description")
+            raise undescribed(identifier)
         return None
 
-    def _collectors(self, packet: Packet, head: Head, body: memoryview) -> Raw | None:
+    def _collectors(self, packet: Packet, head: Head, body: memoryview, place: str) -> Raw | None:
         """Takes what the collector says.  Only losses show."""
         if head.id == wire.ID_LOSS:
             loss = loss_of(body)
             return None if loss is None else self._loss(packet, head.cycles, *loss)
         if head.id == wire.ID_CLOCK:
-            self._read_clock(body)
+            if not self.settled:
+                self._read_clock(body)
         else:
-            _announce(self._writers, packet.lane, body)
+            _announce(self._writers, place, packet.lane, body)
         return None
 
     def _loss(self, packet: Packet, cycles: int, reason: str, count: int) -> Raw:
@@ -320,22 +316,38 @@ class Decoder:
         return self._clock.convert(cycles) if self._clock is not None else (0, 0)
 
     def _read_clock(self, body: memoryview) -> None:
-        if len(body) >= _CLOCK.size and self._clock is not None:
-            self._clock.add(*_CLOCK.unpack_from(body))
+        if len(body) >= CLOCK.size and self._clock is not None:
+            self._clock.add(*CLOCK.unpack_from(body))
 
 
 def _body(packet: Packet, head: Head) -> memoryview:
     return packet.data[head.body : head.body + head.size]
 
 
-def _announce(writers: dict[tuple[int, int], Writer], lane: int, body: memoryview) -> None:
+def _announce(writers: dict[_WriterKey, Writer], place: str, lane: int, body: memoryview) -> None:
     """Keeps who a writer record says stands behind a number in a lane."""
     announced = writer_of(body)
     if announced is None or announced[0] == UNKNOWN_WRITER:
         return
     if len(writers) >= MOST_WRITERS:
         writers.clear()
-    writers[lane, announced[0]] = announced[1]
+    writers[place, lane, announced[0]] = announced[1]
+
+
+def decode_fields(made: EventClass, body: memoryview) -> tuple[tuple[int, ...], Fields]:
+    """The numbers of the kind, and the fields as they are shown.  Raises ValueError."""
+    try:
+        numbers, fields = made.decode(body)
+    except ValueError as error:
+        raise ValueError(f"a record of {made.name!r} with {error}") from None
+    if made.kind == "end" and fields.get(EXCEPTION) == "":
+        del fields[EXCEPTION]
+    return numbers, fields
+
+
+def undescribed(identifier: int) -> ValueError:
+    """What is wrong with a record of an unknown class."""
+    return ValueError(f"all records of event class {identifier}, of which there is no description")
 
 
 def _decode_log(body: memoryview) -> Decoded:
@@ -362,7 +374,7 @@ def read(
     Raises:
         NotATrace: the source cannot be opened or holds no trace.
     """
-    warn = warn or _warn
+    warn = warn or warn_of
     if not isinstance(source, (str, os.PathLike)):
         return _read_stream(source, str(getattr(source, "name", "stream")), warn)
     path = pathlib.Path(source)
@@ -379,92 +391,29 @@ def read(
     return directory.round(last=True)
 
 
-def _warn(line: str) -> None:
+def warn_of(line: str) -> None:
     warnings.warn(line, TraceWarning, stacklevel=2)
 
 
 def _read_file(path: pathlib.Path, warn: Callable[[str], None]) -> Iterator[Record]:
-    try:
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
-    with file:
+    with open_file(path) as file:
         yield from _read_stream(file, str(path), warn)
 
 
 def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> Iterator[Record]:
     decoder = Decoder(warn)
-    if _is_file(source):
+    if is_file(source):
         # a clock record says most about what came before it, so all of them are looked at first
         start = source.tell()
-        for items in _parsed(source, place):
+        for items in parsed(source, place):
             decoder.learn(items, contexts=True)
+        decoder.settled = True
         source.seek(start)
-    for items in _parsed(source, place):
+    for items in parsed(source, place):
         yield from decoder.records(items, place)
 
 
-def _is_file(source: BinaryIO) -> bool:
-    try:
-        return source.seekable()
-    except AttributeError:
-        return False
-
-
-def _parsed(source: BinaryIO, place: str) -> Iterator[list[Item]]:
-    parser = Parser()
-    described = False
-    offset = 0
-    receive = getattr(source, "read1", source.read)
-    while data := _receive(receive, place):
-        items = parser.feed(data)
-        if len(data) < CHUNK_BYTES:
-            items += parser.idle()
-        yield items
-        offset += len(data)
-        described = described or any(isinstance(item, Metadata) for item in items)
-        if not described and offset > 2 * LIMIT_BYTES:
-            break
-    items = parser.end()
-    if not described and not any(isinstance(item, Metadata) for item in items):
-        raise NotATrace(f"{place} is no trace: there is no description of one in its first {offset} bytes")
-    yield items
-
-
-def _receive(receive: Callable[[int], bytes], place: str) -> bytes:
-    try:
-        return receive(CHUNK_BYTES)
-    except OSError as error:
-        raise NotATrace(f"{place} cannot be read: {error.strerror}") from None
-
-
-class _Lane:
-    """The file of one lane, read as far as it goes."""
-
-    def __init__(self, path: pathlib.Path, uuid: bytes) -> None:
-        self.path = path
-        self._parser = Parser(uuid)
-        self._offset = 0
-
-    def items(self, until: int, warn: Callable[[str], None], *, last: bool) -> Iterator[list[Item]]:
-        """What is new up to the byte `until`.  The file is open only while a piece is read: there may be many."""
-        while self._offset < until:
-            try:
-                with self.path.open("rb", buffering=0) as file:
-                    file.seek(self._offset)
-                    data = file.read(min(LANE_CHUNK_BYTES, until - self._offset))
-            except OSError as error:
-                warn(f"{self.path}: byte {self._offset}: {until - self._offset} bytes cannot be read: {error.strerror}")
-                self._offset = until
-                break
-            if not data:  # somebody made it shorter
-                break
-            self._offset += len(data)
-            yield self._parser.feed(data)
-        yield self._parser.end() if last else self._parser.idle()
-
-
-def _ignore(_line: str) -> None:
+def ignore(_line: str) -> None:
     """What is wrong is told when it is read once more."""
 
 
@@ -472,32 +421,11 @@ class _Directory:
     """A trace directory, which may still grow."""
 
     def __init__(self, path: pathlib.Path, warn: Callable[[str], None]) -> None:
-        self._path = path
         self._warn = warn
         self._decoder = Decoder(warn)
-        self._lanes: dict[pathlib.Path, _Lane] = {}
-        self._uuid = b""
-        self._metadata: tuple[int, int, int] | None = None  # as it was read last
-
-    def open(self) -> None:
-        """Reads the description.
-
-        Raises:
-            NotATrace: there is none.
-        """
-        file = self._path / "metadata"
-        try:
-            status = file.stat()
-            version = status.st_ino, status.st_size, status.st_mtime_ns
-            if version == self._metadata:
-                return
-            if not stat.S_ISREG(status.st_mode) or status.st_size > LIMIT_BYTES:
-                raise NotATrace(f"{self._path} is no trace: its file `metadata` is not one that shmtrace writes")
-            text = file.read_text("utf-8", "replace")
-        except OSError as error:
-            raise NotATrace(f"{self._path} is no trace: its file `metadata` cannot be read: {error.strerror}") from None
-        self._uuid = self._decoder.describe(text).uuid
-        self._metadata = version
+        self._directory = Directory(path, self._decoder.describe)
+        self._lanes: dict[pathlib.Path, Lane] = {}
+        self.open = self._directory.open
 
     def round(self, *, last: bool) -> Iterator[Record]:
         """What is new in all lanes, by time.
@@ -505,32 +433,22 @@ class _Directory:
         Raises:
             NotATrace: there is no description.
         """
-        sizes = dict(self._files())
+        sizes = self._directory.lanes()
         self.open()  # after the sizes: the recorder writes the description of a packet before the packet
+        uuid = self._directory.uuid
         if not self._lanes:  # clock records tell of what came before them: look at those of all lanes first
             for path, size in sizes.items():
-                for items in _Lane(path, self._uuid).items(size, _ignore, last=True):
+                for items in Lane(path, uuid).items(size, ignore, last=True):
                     self._decoder.learn(items, contexts=False)
+            self._decoder.settled = last
         for path in sizes.keys() - self._lanes.keys():
-            self._lanes[path] = _Lane(path, self._uuid)
+            self._lanes[path] = Lane(path, uuid)
         parts = [self._raws(self._lanes[path], size, last=last) for path, size in sizes.items()]
         return self._decoder.finish(heapq.merge(*parts, key=operator.itemgetter(0)))
 
-    def _raws(self, lane: _Lane, until: int, *, last: bool) -> Iterator[Raw]:
+    def _raws(self, lane: Lane, until: int, *, last: bool) -> Iterator[Raw]:
         for items in lane.items(until, self._warn, last=last):
             yield from self._decoder.decode(items, str(lane.path))
-
-    def _files(self) -> Iterator[tuple[pathlib.Path, int]]:
-        """The lanes' files and their sizes."""
-        try:
-            paths = sorted(path for path in self._path.iterdir() if _LANE_FILE.fullmatch(path.name))
-        except OSError as error:
-            raise NotATrace(f"{self._path} cannot be read: {error.strerror}") from None
-        for path in paths:
-            with contextlib.suppress(OSError):  # gone meanwhile
-                status = path.stat()
-                if stat.S_ISREG(status.st_mode):
-                    yield path, status.st_size
 
 
 def follow_directory(

@@ -22,7 +22,7 @@ from .buffer import Buffer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Head", "Item", "Metadata", "Packet", "Parser", "RecordDamaged", "Skipped", "heads", "struct_of"]
+__all__ = ["RECORD", "Head", "Item", "Metadata", "Packet", "Parser", "RecordDamaged", "Skipped", "heads", "struct_of"]
 
 LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
 LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
@@ -39,14 +39,14 @@ def struct_of(table: type) -> struct.Struct:
 
 _METADATA = struct_of(wire.METADATA)
 _PACKET = struct_of(wire.PACKET)
-_RECORD = struct_of(wire.RECORD)
+RECORD = struct_of(wire.RECORD)
 _MAGIC_BYTES = 4
 _KEY_BYTES = _MAGIC_BYTES + 16  # magic and uuid: what a header is known by
 _METADATA_MAGIC = wire.METADATA_MAGIC.to_bytes(_MAGIC_BYTES, "little")
 _PACKET_MAGIC = wire.PACKET_MAGIC.to_bytes(_MAGIC_BYTES, "little")
 assert _METADATA.size == wire.METADATA_BYTES
 assert _PACKET.size == wire.PACKET_BYTES
-assert _RECORD.size == wire.RECORD_BYTES
+assert RECORD.size == wire.RECORD_BYTES
 assert fields_of(wire.METADATA)["uuid"] == fields_of(wire.PACKET)["uuid"] == _MAGIC_BYTES
 
 
@@ -110,7 +110,7 @@ def heads(packet: Packet) -> Iterator[Head]:
         RecordDamaged: the records do not fill the packet exactly.
     """
     data, end, at = packet.data, packet.content_bytes, wire.PACKET_BYTES
-    unpack, header_bytes, rounding = _RECORD.unpack_from, wire.RECORD_BYTES, wire.RECORD_ALIGNMENT - 1
+    unpack, header_bytes, rounding = RECORD.unpack_from, wire.RECORD_BYTES, wire.RECORD_ALIGNMENT - 1
     while at < end:
         body = at + header_bytes
         if body > end:

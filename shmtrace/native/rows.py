@@ -1,0 +1,120 @@
+"""What the fast reader's jitted half (decoding.py) and its Python half (reader/columns.py) share.  Without numba.
+
+Each table is a row of 64-bit words: numbers, and addresses of arrays.  A *row* is what a record becomes.
+"""
+
+from __future__ import annotations
+
+
+class ROWS:
+    """Rows, a column an array, and the bodies behind each other in `data`."""
+
+    count: int = 0
+    used: int = 8  # bytes of data
+    at: int = 16  # of a lane: its next row to be merged
+    done: int = 24  # of a lane: nothing more comes
+    top: int = 32  # the greatest key of the lane so far
+    lane: int = 40
+    limit: int = 48  # of what rows are merged into: so many rows,
+    room: int = 56  # and so many bytes of data
+    cycles: int = 64  # u64
+    time: int = 72  # i64, ns since 1970
+    monotonic: int = 80  # i64, ns
+    keys: int = 88  # i64, by which lanes are merged: see BIAS
+    classes: int = 96  # i32
+    threads: int = 104  # i32, -1 unknown
+    starts: int = 112  # i32, where in data the body begins
+    sizes: int = 120  # i32
+    cpus: int = 128  # u16
+    lanes: int = 136  # u16
+    data: int = 144
+    spans: int = 152  # i64; these four come last, when rows are in the order of time
+    parents: int = 160  # i64
+    tasks: int = 168  # i64
+    contexts: int = 176  # i32, -1 none
+    stopped: int = 184  # where in the packet a walk did
+    scope: int = 192  # number of the file << 32 | lane << 16: what the key of a writer begins with
+
+
+class HASHED:
+    """A hash table of 64-bit keys that are not negative: `mask` + 1 places, a key of -1 is none."""
+
+    mask: int = 0
+    keys: int = 8  # i64
+    values: int = 16  # i32
+
+
+class TABLES:
+    """What a walk needs to know of the description and of the writers."""
+
+    sizes: int = 0  # i32 by id: bytes of the body, or one of the below
+    classes: int = 8  # i32 by id
+    programs: int = 16  # i32 by id: where in `operations` those of a class begin
+    operations: int = 24  # i32
+    writers: int = 32  # address of HASHED: ROWS.scope | number, to thread
+
+
+class LINE:
+    """A piece of the clock: a straight line."""
+
+    low: int = 0  # the first and the last cycles that it is good for, as keys
+    high: int = 8
+    cycles: int = 16  # a point on it
+    monotonic: int = 24
+    offset: int = 32  # of the wall clock
+    rise: int = 40  # over a run
+    run: int = 48
+    drift: int = 56  # of the offset, over a run
+
+
+class SPANS:
+    """The spans that are open, and what else is known by the order of time."""
+
+    count: int = 0  # of entries that were ever used
+    limit: int = 8
+    free: int = 16  # first of the entries that are free again, -1 none
+    oldest: int = 24
+    newest: int = 32
+    nameless: int = 40  # the next number of a span without one
+    entries: int = 48
+    buckets: int = 56  # i32
+    buckets_mask: int = 64
+    tails: int = 72  # i32 by thread's identity: its innermost span
+    processes: int = 80  # i32 by thread
+    identities: int = 88  # i32 by thread: threads of one identity differ in names only
+    own: int = 96  # u8 by class: how many numbers of the kind stand ahead of the fields
+    kinds: int = 104  # u8 by class
+    contexts: int = 112  # address of HASHED: process << 32 | number
+    at: int = 120  # the row that is looked at
+    number: int = 128  # of the context that it defines
+    named: int = 136  # i64 by context: when it was named last
+    before: int = 144  # rows that came before these
+
+
+class OPEN:
+    """An open span."""
+
+    process: int = 0
+    number: int = 8
+    identity: int = 16
+    context: int = 24  # its number
+    next: int = 32  # in its bucket, or of the free ones
+    before: int = 40  # of the same thread
+    behind: int = 48
+    older: int = 56
+    newer: int = 64
+
+
+OPEN_BYTES = 72
+BIAS = -(1 << 63)  # cycles are unsigned: cycles ^ BIAS is in order as a signed number
+# in TABLES.sizes, in the place of a size
+ANY, VARIABLE, SKIPPED, SPECIAL, UNKNOWN, MAP = -1, -2, -3, -4, -5, -6
+# of a class' program: n > 0 is n bytes, -3 - n is an array of elements of n bytes
+END, TEXT, COUNTED = 0, -2, -3
+# why a walk stopped
+WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = range(4)
+# in SPANS.kinds
+KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEXT = range(7)
+LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
+LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them
+FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane that has nothing more

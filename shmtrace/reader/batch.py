@@ -1,0 +1,291 @@
+"""Some thousand records as columns: numpy arrays with an element a record."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from .. import wire
+from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT
+from .decode import CODES
+from .description import EventClass
+from .log import LEVELS, unpack_log
+from .records import NOBODY, Record, decode_fields
+from .rows import WIDE, address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .decode import Fields
+    from .records import Writer
+    from .rows import Array
+
+__all__ = ["KINDS", "LEVEL_NAMES", "Batch", "Column", "Pieces"]
+
+KINDS = ("event", "begin", "end", "counter", "log", "loss")  # of `Batch.kind`; others are an unknown program's
+LEVEL_NAMES = (*LEVELS.values(), None)  # of `Batch.level`
+REST = "rest"  # type of a field that is all of the body
+
+# Classes that are in every trace.  A log's numbers and level stand ahead of its map.
+BLOB_CLASS = EventClass(-1, "blob", "event", None, 0, (("blob", REST),))
+LOG_CLASS = EventClass(-2, "log", "log", None, 2, (("msgpack", REST),))
+RAW_LOG_CLASS = EventClass(-3, "log", "log", "info", 0, (("msgpack", REST),))
+LOSS_CLASS = EventClass(-4, "loss", "loss", None, 0, (("reason", "str"), ("count", "u64")))
+CONTEXT_CLASS = EventClass(-5, "", "context", None, 2, ())
+SHORT_NAME_BYTES = 34  # the map's first byte, a key of 0, and a text of msgpack's shortest kind
+RESERVED_CLASSES = (BLOB_CLASS, LOG_CLASS, RAW_LOG_CLASS, LOSS_CLASS, CONTEXT_CLASS)
+BLOB, LOG, RAW_LOG, LOSS, CONTEXT = range(5)
+assert tuple(level for level, _ in wire.LEVELS[:-1]) == LEVEL_STEPS
+assert [theirs for _, theirs in wire.LEVELS] == list(LEVELS)
+_NUMPY = {kind: np.dtype(f"<{code}") for kind, code in CODES.items()} | {"bool": np.dtype("u1")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """Values of any length: texts, bytes, arrays of numbers.  Value `n` is `data[begins[n]:ends[n]]`."""
+
+    data: Array
+    begins: Array
+    ends: Array
+    kind: str  # str, bytes, or the type of the numbers
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def __iter__(self) -> Iterator[object]:
+        data = self.data.tobytes() if len(self.begins) > 1 else self.data.data
+        for begin, end in zip(self.begins.tolist(), self.ends.tolist(), strict=True):
+            piece = bytes(data[begin:end])
+            if self.kind == "bytes":
+                yield piece
+            elif self.kind == "str":
+                yield piece.decode("utf-8", "replace")
+            else:
+                yield np.frombuffer(piece, _NUMPY[self.kind]).tolist()
+
+
+Column: TypeAlias = "Array | Pieces"
+
+
+@dataclasses.dataclass
+class Batch:
+    """Records as columns.  Numbers that are not known are 0, indices -1.
+
+    `class_id` is an index of `classes`, `thread_id` one of `threads`, `context` one of `contexts` (bodies of log
+    records).  The body of record `n` is `data[start[n]:start[n] + size[n]]`: the numbers of its kind and its fields.
+    """
+
+    time_ns: Array  # wall clock, since 1970
+    monotonic_ns: Array
+    cycles: Array
+    class_id: Array
+    cpu: Array
+    lane: Array
+    thread_id: Array
+    span: Array
+    parent: Array
+    task: Array
+    context: Array
+    start: Array
+    size: Array
+    data: Array
+    classes: list[EventClass]
+    threads: list[Writer]
+    contexts: list[bytes]
+    code: dict[str, Callable[..., int]] = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+    # what follows from the columns
+
+    @functools.cached_property
+    def pid(self) -> Array:
+        """Process; 0: not known."""
+        return _look_up([thread.pid for thread in self.threads], self.thread_id)
+
+    @functools.cached_property
+    def tid(self) -> Array:
+        """Thread; 0: not known."""
+        return _look_up([thread.tid for thread in self.threads], self.thread_id)
+
+    @functools.cached_property
+    def kind(self) -> Array:
+        """Index of KINDS; 255: another."""
+        numbers = {kind: number for number, kind in enumerate(KINDS)}
+        kinds = np.array([numbers.get(made.kind, 255) for made in self.classes], np.uint8)
+        return kinds[self.class_id]
+
+    @functools.cached_property
+    def level(self) -> Array:
+        """Index of LEVEL_NAMES."""
+        numbers = {name: number for number, name in enumerate(LEVEL_NAMES)}
+        levels = np.array([numbers[made.level] for made in self.classes], np.uint8)[self.class_id]
+        logs = self.rows_of(LOG)
+        levels[logs] = self.data[self.start[logs] + LOG_HEAD_BYTES - 1]
+        return levels
+
+    @functools.cached_property
+    def _named(self) -> tuple[Array, list[str]]:
+        names: dict[str, int] = {}
+        of_class = np.array([names.setdefault(made.name, len(names)) for made in self.classes], np.int32)
+        numbers = of_class[self.class_id]
+        logs = self.rows_of(LOG)
+        data, begins, ends = self.data.data, self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
+        seen: dict[bytes, int] = {}
+        for row, begin, end in zip(logs.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            short = bytes(data[begin + 1 : begin + SHORT_NAME_BYTES])
+            key = short[: 2 + (short[1] & 31)] if len(short) > 1 and short[0] == 0 and 0xA0 <= short[1] < 0xC0 else b""
+            number = seen.get(key)
+            if number is None:
+                log = unpack_log(data[begin:end])
+                number = names.setdefault("log" if log is None else log.name, len(names))
+                if key:
+                    seen[key] = number
+            numbers[row] = number
+        return numbers, list(names)
+
+    @property
+    def name_id(self) -> Array:
+        """Index of `names`."""
+        return self._named[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The names in this batch, and maybe more."""
+        return self._named[1]
+
+    def rows_of(self, class_id: int) -> Array:
+        """Indices of the records of a class."""
+        return np.flatnonzero(self.class_id == class_id)
+
+    @functools.cached_property
+    def _counts(self) -> Array:
+        return np.bincount(self.class_id, minlength=len(self.classes))
+
+    def class_ids(self) -> list[int]:
+        """The classes of which there are records."""
+        return [int(number) for number in np.flatnonzero(self._counts)]
+
+    def body(self, row: int) -> memoryview:
+        """The body of a record without the numbers of its kind."""
+        made = self.classes[self.class_id[row]]
+        start, size = int(self.start[row]), int(self.size[row])
+        own = LOG_HEAD_BYTES if made is LOG_CLASS else 4 * made.own
+        return self.data.data[start + own : start + size]
+
+    def fields(self, class_id: int) -> tuple[Array, dict[str, Column]]:
+        """The records of a class, and a column a field of them."""
+        rows = self.rows_of(class_id)
+        made = self.classes[class_id]
+        if made is LOG_CLASS or any(kind == REST for _, kind in made.fields):
+            begins = self.start[rows] + (LOG_HEAD_BYTES if made is LOG_CLASS else 0)
+            ends = self.start[rows] + self.size[rows]
+            return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes")}
+        if all(fixed_type(kind) is not None for _, kind in made.fields):
+            whole = self._gather(made.fields, self.start, rows, 4 * made.own)
+            return rows, {name: _plain(whole[name], kind) for name, kind in made.fields}
+        return rows, self._split(made, rows)
+
+    def _gather(self, fields: Sequence[tuple[str, str]], starts: Array, rows: Array, own: int) -> Array:
+        parts: list[Any] = [("", f"V{own}")] if own else []
+        parts += [(name, *(fixed_type(kind) or ())) for name, kind in fields]
+        dtype = np.dtype(parts)
+        memory = np.empty(len(rows) * dtype.itemsize + WIDE, np.uint8)
+        picked = rows.astype(np.int64, copy=False)
+        self.code["gather"](
+            address_of(self.data), address_of(starts), address_of(picked), len(rows), address_of(memory), dtype.itemsize
+        )
+        return memory[: len(rows) * dtype.itemsize].view(dtype)
+
+    def _split(self, made: EventClass, rows: Array) -> dict[str, Column]:
+        operations = np.array(program(made), np.int32)
+        pairs = np.empty((len(rows), len(operations) - 1, 2), np.int64)
+        picked = rows.astype(np.int64, copy=False)
+        self.code["split"](
+            address_of(self.data), address_of(self.start), address_of(picked), len(rows), address_of(operations),
+            address_of(pairs),
+        )  # fmt: skip
+        columns: dict[str, Column] = {}
+        every = np.arange(len(rows))
+        for number, (name, kind) in enumerate(made.fields, start=1 if made.own else 0):
+            begins, ends = pairs[:, number, 0], pairs[:, number, 1]
+            if fixed_type(kind) is None:
+                columns[name] = Pieces(self.data, begins, ends, kind.removesuffix("[]"))
+            else:
+                starts = begins.astype(np.int32)
+                columns[name] = _plain(self._gather(((name, kind),), starts, every, 0)[name], kind)
+        return columns
+
+    def records(self) -> Iterator[Record]:
+        """The same as the record reader gives them."""
+        columns = (
+            self.time_ns, self.monotonic_ns, self.cycles, self.class_id, self.cpu, self.lane, self.thread_id, self.span,
+            self.parent, self.task, self.context, self.start, self.size,
+        )  # fmt: skip
+        data = self.data.data
+        for time_ns, steady, cycles, number, cpu, lane, thread, span, parent, task, context, start, size in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
+            made = self.classes[number]
+            body = data[start : start + size]
+            name, level, fields = made.name, made.level, _fields(made, body)
+            if made is LOG_CLASS and (log := unpack_log(body[LOG_HEAD_BYTES:])) is not None:
+                name, level, fields = log.name, log.level, log.fields
+            if context >= 0 and (around := unpack_log(self.contexts[context])) is not None:
+                for key, value in around.fields.items():
+                    fields.setdefault(key, value)
+            begun, _, pid, tid, process, writer = self.threads[thread] if thread >= 0 else NOBODY
+            yield Record(
+                time_ns, steady, cycles, name, made.kind, cpu, lane, pid, tid, process, writer, fields,
+                span or None, parent or None, task or None, level, begun,
+            )  # fmt: skip
+
+
+def _fields(made: EventClass, body: memoryview) -> Fields:
+    if made is LOG_CLASS:
+        return {}
+    if made.fields and made.fields[0][1] == REST:
+        return {made.fields[0][0]: bytes(body)}
+    return decode_fields(made, body)[1]
+
+
+def fixed_type(kind: str) -> tuple[Any, ...] | None:
+    """What numpy calls a field of a fixed size; None: it has none."""
+    if kind in {"str", "bytes", REST}:
+        return None
+    array, enum = wire.parse_array(kind), wire.parse_enum(kind)
+    if array is not None:
+        return None if array[1] is None else (_NUMPY[array[0]], (array[1],))
+    return (_NUMPY[enum[0] if enum else kind],)
+
+
+def fixed_size(kind: str) -> int | None:
+    """Bytes of a field of a fixed size; None: it has none."""
+    known = fixed_type(kind)
+    return None if known is None else np.dtype([("", *known)]).itemsize
+
+
+def program(made: EventClass) -> list[int]:
+    """The fields of a class as jitted code takes them: one operation for the numbers of its kind, one a field."""
+    operations = [4 * made.own] if made.own else []
+    for _, kind in made.fields:
+        size = fixed_size(kind)
+        if size is not None:
+            operations.append(size)
+        elif kind == "str":
+            operations.append(TEXT)
+        else:
+            operations.append(COUNTED - (1 if kind == "bytes" else _NUMPY[kind.removesuffix("[]")].itemsize))
+    return [*operations, END]
+
+
+def _plain(column: Array, kind: str) -> Array:
+    return column != 0 if kind == "bool" else column
+
+
+def _look_up(values: list[int], indices: Array) -> Array:
+    return np.array([*values, 0], np.int64)[indices]  # -1 is the last

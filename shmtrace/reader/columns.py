@@ -1,0 +1,551 @@
+"""The fast reader: traces as batches of columns, decoded in jitted code, in bounded memory.
+
+The parser is that of the record reader, and so is all that it says about damage.  What it gives, packets, jitted code
+makes rows of.  Where a packet holds what is rare (records of the collector, logs, what does not make sense) it stops,
+and Python does the same as the record reader.  Rows of lanes are merged by time like records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import select
+import stat
+import struct
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from .. import wire
+from ..layout import UNKNOWN_WRITER
+from ..native.rows import (
+    ALL_DONE,
+    ANY,
+    BIAS,
+    DAMAGED,
+    HERE_BAD,
+    LINE,
+    MAP,
+    ROWS,
+    SKIPPED,
+    SPANS,
+    SPECIAL,
+    UNKNOWN,
+    VARIABLE,
+    WALKED,
+)
+from .batch import (
+    BLOB,
+    CONTEXT,
+    KINDS,
+    LEVEL_NAMES,
+    LOG,
+    LOSS,
+    RAW_LOG,
+    RESERVED_CLASSES,
+    Batch,
+    fixed_size,
+    program,
+)
+from .clock import Clock
+from .contexts import ENTRY_BYTES, MOST_BYTES
+from .description import describe
+from .errors import InvalidDescription, NotATrace
+from .files import Directory, Lane, is_file, open_file, parsed
+from .log import unpack_log
+from .records import (
+    CLOCK,
+    COLLECTORS_IDS,
+    MOST_WRITERS,
+    decode_fields,
+    ignore,
+    loss_of,
+    undescribed,
+    warn_of,
+    writer_of,
+)
+from .rows import COLUMNS, Hashed, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .stream import RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from .description import Description, EventClass
+    from .records import Writer
+    from .rows import Array
+    from .stream import Item
+
+__all__ = ["read"]
+
+ROWS_AT_ONCE = 1 << 16
+BYTES_AT_ONCE = 16 << 20
+LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
+LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
+LOSS_ROOM = 64  # bytes of a row that tells of a loss
+_LOG_HEAD = struct.Struct("<IIB")
+_CONTEXT_HEAD = struct.Struct("<II")
+
+
+def read(
+    source: str | os.PathLike[str] | BinaryIO, *, warn: Callable[[str], None] | None = None, rows: int = ROWS_AT_ONCE
+) -> Iterator[Batch]:
+    """The records of a trace as batches of columns, the same and in the same order as `shmtrace.read` gives them.
+
+    Args:
+        source: as for `shmtrace.read`.
+        warn: as for `shmtrace.read`.
+        rows: of a batch, about.
+
+    Raises:
+        NotATrace: the source cannot be opened or holds no trace.
+    """
+    warn = warn or warn_of
+    if not isinstance(source, (str, os.PathLike)):
+        return _read_stream(source, str(getattr(source, "name", "stream")), warn, rows)
+    path = pathlib.Path(source)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISDIR(mode):
+        return _read_file(path, warn, rows)
+    decoder = Decoder(warn)
+    directory = Directory(path, decoder.describe)
+    sizes = directory.lanes()
+    directory.open()
+    return _read_directory(decoder, directory.uuid, sizes, warn, rows)
+
+
+def _read_file(path: pathlib.Path, warn: Callable[[str], None], rows: int) -> Iterator[Batch]:
+    with open_file(path) as file:
+        yield from _read_stream(file, str(path), warn, rows)
+
+
+def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None], most: int) -> Iterator[Batch]:
+    decoder = Decoder(warn)
+    waits = True
+    if is_file(source):
+        start = source.tell()
+        for items in parsed(source, place):
+            decoder.learn(items, contexts=True)
+        decoder.settled = True
+        source.seek(start)
+        waits = False
+    rows = _new_rows(most)
+    for items in parsed(source, place):
+        for item in items:
+            decoder.decode(item, place, rows)
+            if rows.count >= most or rows.used >= BYTES_AT_ONCE:
+                yield from decoder.finish(rows)
+                rows = _new_rows(most)
+        if waits and rows.count and not _has_more(source):
+            yield from decoder.finish(rows)
+            rows = _new_rows(most)
+    yield from decoder.finish(rows)
+
+
+def _new_rows(most: int) -> Rows:
+    """For so many, and those of the packet with which there are so many."""
+    return Rows(most + (1 << 13), BYTES_AT_ONCE + (1 << 20), finished=True)
+
+
+def _has_more(source: BinaryIO) -> bool:
+    """Whether the next read gives something at once."""
+    try:
+        return bool(select.select([source], [], [], 0)[0])
+    except (OSError, ValueError, TypeError):  # it is no file of the system
+        return True
+
+
+def _read_directory(
+    decoder: Decoder, uuid: bytes, sizes: dict[pathlib.Path, int], warn: Callable[[str], None], most: int
+) -> Iterator[Batch]:
+    for path, size in sizes.items():  # clock records tell of what came before them
+        for items in Lane(path, uuid).items(size, ignore, last=True):
+            decoder.learn(items, contexts=False)
+    decoder.settled = True
+    chunk = max(LEAST_CHUNK_BYTES, min(LANES_BYTES // max(1, len(sizes)), MOST_CHUNK_BYTES))
+    lanes = [
+        _LaneRows(decoder, number, str(path), Lane(path, uuid).items(size, warn, last=True, chunk_bytes=chunk))
+        for number, (path, size) in enumerate(sizes.items())
+    ]
+    merged = np.array([lane.rows.address for lane in lanes], np.int64)
+    heap = np.empty(len(lanes), np.int64)
+    target = Rows(most, BYTES_AT_ONCE, finished=True)
+    while True:
+        why = decoder.code["merge"](address_of(merged), len(lanes), address_of(heap), target.address)
+        if why >= 0:
+            lanes[why].fill()
+            continue
+        yield from decoder.finish(target)
+        if why == ALL_DONE:
+            return
+        target = Rows(most, BYTES_AT_ONCE, finished=True)
+
+
+class _LaneRows:
+    """The rows of a lane that wait to be merged."""
+
+    def __init__(self, decoder: Decoder, number: int, place: str, batches: Iterator[list[Item]]) -> None:
+        self.rows = Rows(0, 0)
+        self.rows.place = number
+        self._decoder = decoder
+        self._place = place
+        self._batches = batches
+
+    def fill(self) -> None:
+        """Some more rows, if there are more."""
+        self.rows.clear()
+        while not self.rows.count:
+            items = next(self._batches, None)
+            if items is None:
+                self.rows.header[ROWS.done // 8] = 1
+                return
+            for item in items:
+                self._decoder.decode(item, self._place, self.rows)
+        self._decoder.convert(self.rows)
+
+
+class Decoder:
+    """Turns packets into rows, and rows into batches.  As records.Decoder, which says more."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self.settled = False
+        self.code = jitted()
+        self._warn = warn
+        self._description: Description | None = None
+        self._clock: Clock | None = None
+        self._classes: list[EventClass] = list(RESERVED_CLASSES)
+        self._threads: list[Writer] = []
+        self._class_numbers = {made: number for number, made in enumerate(RESERVED_CLASSES)}
+        self._thread_numbers: dict[Writer, int] = {}
+        self._processes: dict[tuple[int, int], int] = {}
+        self._identities: dict[tuple[int, int, int], int] = {}
+        self._announced: dict[int, int] = {}
+        self._early: dict[int, int] = {}
+        self._unknown: set[int] = set()
+        self._writers, self._context_numbers = Hashed(self.code["put"]), Hashed(self.code["put"])
+        self._tables = Tables(self._writers, UNKNOWN)
+        self._learning = Tables(self._writers, SKIPPED)
+        self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = SPECIAL
+        self._nothing = Rows(0, 0)
+        self._spans = OpenSpans(self._context_numbers)
+        self._contexts: list[bytes] = []
+        self._contexts_bytes = 0
+        self._line = words(LINE)
+        self._context_keys: dict[int, int] = {}
+        self._before = 0  # rows
+        self._forget_line()
+        self._set_tables(None)
+
+    # what the description says
+
+    def describe(self, text: str) -> Description:
+        """Reads all that follows by this description."""
+        description = describe(text)
+        if self._clock is None:
+            self._clock = Clock(description.clock)
+        else:
+            self._clock.describe(description.clock)
+        self._forget_line()
+        self._description = description
+        self._unknown.clear()
+        self._set_tables(description)
+        return description
+
+    def _set_tables(self, description: Description | None) -> None:
+        sizes, classes = self._tables.sizes, self._tables.classes
+        sizes.fill(UNKNOWN)
+        sizes[list(COLLECTORS_IDS)] = SPECIAL
+        sizes[wire.ID_LOG], classes[wire.ID_LOG] = MAP, LOG
+        sizes[wire.ID_BLOB], classes[wire.ID_BLOB] = ANY, BLOB
+        sizes[wire.ID_PADDING] = SKIPPED
+        programs = {}
+        for made in () if description is None else description.classes.values():
+            number = self._class_numbers.get(made)
+            if number is None:
+                number = self._class_numbers[made] = len(self._classes)
+                self._classes.append(made)
+            classes[made.id] = number
+            parts = [fixed_size(kind) for _, kind in made.fields]
+            if None in parts:
+                sizes[made.id] = VARIABLE
+                programs[made.id] = program(made)
+            else:
+                sizes[made.id] = 4 * made.own + sum(part or 0 for part in parts)
+        self._tables.set_programs(programs)
+        self._learn_classes()
+
+    def _learn_classes(self) -> None:
+        classes = self._classes
+        known = self._spans.known(SPANS.own)
+        kinds = {kind: number for number, kind in enumerate((*KINDS, "context"))}
+        new = classes[known:]
+        self._spans.extend(SPANS.own, [made.own for made in new])
+        self._spans.extend(SPANS.kinds, [kinds.get(made.kind, 0) for made in new])
+
+    # what is learned ahead
+
+    def learn(self, items: Iterable[Item], *, contexts: bool) -> None:
+        """As records.Decoder.learn."""
+        for item in items:
+            if isinstance(item, Metadata) and self._description is None:
+                with contextlib.suppress(InvalidDescription):
+                    self.describe(item.text)
+            elif isinstance(item, Packet):
+                self._learn(item, contexts=contexts)
+
+    def _learn(self, packet: Packet, *, contexts: bool) -> None:
+        with contextlib.suppress(RecordDamaged):
+            if not contexts:
+                for head in heads(packet):
+                    if head.id not in COLLECTORS_IDS:
+                        break
+                    if head.id == wire.ID_CLOCK:
+                        self._read_clock(_body(packet, head))
+                return
+            for _, head in self._stops(packet, self._nothing, self._learning):
+                if head.id == wire.ID_CLOCK:
+                    self._read_clock(_body(packet, head))
+                elif head.id == wire.ID_WRITER:
+                    self._announce(self._early, packet.lane << 16, _body(packet, head))
+                else:
+                    self._learn_context(_body(packet, head), self._early.get(packet.lane << 16 | head.writer, -1))
+
+    def _learn_context(self, body: memoryview, thread: int) -> None:
+        if thread >= 0 and (log := unpack_log(body)) is not None and log.defines:
+            self._define(thread, log.defines, bytes(body), early=True)
+
+    # packets to rows
+
+    def decode(self, item: Item, place: str, rows: Rows) -> None:
+        """Adds the rows of what a parser gave; `place` is the name of what it parsed."""
+        if isinstance(item, Packet):
+            self._packet(item, place, rows)
+        elif isinstance(item, Skipped):
+            self._warn(f"{place}: byte {item.offset}: {item.size} bytes skipped: {item.why}")
+        else:
+            self.convert(rows)
+            try:
+                self.describe(item.text)
+            except InvalidDescription as error:
+                self._warn(f"{place}: byte {item.offset}: {error}")
+
+    def _packet(self, packet: Packet, place: str, rows: Rows) -> None:
+        content = packet.content_bytes
+        rows.need(content // wire.RECORD_BYTES + 2, content + 2 * LOSS_ROOM)
+        rows.header[ROWS.lane // 8] = packet.lane
+        rows.header[ROWS.scope // 8] = rows.place << 32 | packet.lane << 16
+        if packet.missing:
+            _add_loss(rows, packet, packet.begin, "gap", packet.missing)
+        if packet.missed:
+            _add_loss(rows, packet, packet.begin, "missed", packet.missed)
+        try:
+            for why, head in self._stops(packet, rows, self._tables):
+                if why == HERE_BAD:
+                    self._complain(packet, head, place)
+                elif head.id == wire.ID_LOG:
+                    self._log(packet, head, rows)
+                else:
+                    self._collectors(packet, head, rows)
+        except RecordDamaged as error:
+            self._warn(f"{place}: byte {packet.offset + error.at}: the rest of a packet skipped: {error}")
+
+    def _stops(self, packet: Packet, rows: Rows, tables: Tables) -> Iterator[tuple[int, Head]]:
+        """Makes rows of a packet's records; gives those of which it makes none."""
+        base = address_of(np.frombuffer(packet.data, np.uint8))
+        at, end, walk = wire.PACKET_BYTES, packet.content_bytes, self.code["walk"]
+        while at < end:
+            why = walk(rows.address, tables.address, base, at, end)
+            if why == WALKED:
+                return
+            at = int(rows.header[ROWS.stopped // 8])
+            if why == DAMAGED:
+                raise RecordDamaged(at)
+            cycles, identifier, cpu, writer, size = RECORD.unpack_from(packet.data, at)
+            body = at + wire.RECORD_BYTES
+            yield why, Head(cycles, identifier, cpu, writer, size, body)
+            at = wire.padded(body + size)
+            if at >= end != body + size:
+                raise RecordDamaged(body + size)
+
+    def _complain(self, packet: Packet, head: Head, place: str) -> None:
+        made = self._description.classes.get(head.id) if self._description else None
+        try:
+            if made is not None:
+                decode_fields(made, _body(packet, head))
+            elif head.id not in self._unknown:
+                self._unknown.add(head.id)
+                raise undescribed(head.id)
+        except ValueError as error:
+            self._warn(f"{place}: byte {packet.offset + head.body}: skipped: {error}")
+
+    def _log(self, packet: Packet, head: Head, rows: Rows) -> None:
+        body = bytes(_body(packet, head))
+        thread = self._announced.get(int(rows.header[ROWS.scope // 8]) | head.writer, -1)
+        log = unpack_log(body)
+        if log is None:
+            rows.add(head.cycles, RAW_LOG, thread, head.cpu, body)
+        elif log.defines:
+            rows.add(head.cycles, CONTEXT, thread, head.cpu, _CONTEXT_HEAD.pack(0, log.defines) + body)
+        else:
+            numbers = _LOG_HEAD.pack(log.span, log.context, LEVEL_NAMES.index(log.level))
+            rows.add(head.cycles, LOG, thread, head.cpu, numbers + body)
+
+    def _collectors(self, packet: Packet, head: Head, rows: Rows) -> None:
+        body = _body(packet, head)
+        if head.id == wire.ID_LOSS:
+            if (loss := loss_of(body)) is not None:
+                _add_loss(rows, packet, head.cycles, *loss)
+        elif head.id == wire.ID_WRITER:
+            self._announce(self._announced, int(rows.header[ROWS.scope // 8]), body)
+        elif not self.settled:
+            self.convert(rows)
+            self._read_clock(body)
+
+    def _announce(self, announced: dict[int, int], scope: int, body: memoryview) -> None:
+        """Keeps who a writer record says stands behind a number in a lane."""
+        found = writer_of(body)
+        if found is None or found[0] == UNKNOWN_WRITER:
+            return
+        number, writer = found
+        if len(announced) >= MOST_WRITERS:
+            announced.clear()
+            if announced is self._announced:
+                self._writers.clear()
+        thread = self._thread_numbers.get(writer)
+        if thread is None:
+            thread = self._learn_thread(writer)
+        announced[scope | number] = thread
+        if announced is self._announced:
+            self._writers[scope | number] = thread
+
+    def _learn_thread(self, writer: Writer) -> int:
+        thread = self._thread_numbers[writer] = len(self._threads)
+        self._threads.append(writer)
+        process = self._processes.setdefault((writer.pid, writer.start), len(self._processes))
+        identity = self._identities.setdefault((writer.pid, writer.start, writer.tid), len(self._identities))
+        self._spans.extend(SPANS.processes, [process])
+        self._spans.extend(SPANS.identities, [identity])
+        if identity == self._spans.known(SPANS.tails):
+            self._spans.extend(SPANS.tails, [-1])
+        return thread
+
+    # the clock
+
+    def _read_clock(self, body: memoryview) -> None:
+        if len(body) >= CLOCK.size and self._clock is not None:
+            self._clock.add(*CLOCK.unpack_from(body))
+            self._forget_line()
+
+    def _forget_line(self) -> None:
+        self._line[LINE.low // 8], self._line[LINE.high // 8] = 0, BIAS  # good for nothing
+
+    def convert(self, rows: Rows) -> None:
+        """Times of the rows that have none yet, as the clock is known now."""
+        at, count = rows.converted, rows.count
+        rows.converted = count
+        if self._clock is None:
+            rows["time"][at:count] = rows["monotonic"][at:count] = 0
+            return
+        while at < count:
+            at = self.code["convert"](rows.address, address_of(self._line), at)
+            if at < count:
+                cycles = int(rows["cycles"][at])
+                rows["time"][at], rows["monotonic"][at] = self._clock.convert(cycles)
+                self._draw_line()
+                at += 1
+
+    def _draw_line(self) -> None:
+        """Lets jitted code convert, too, what is on the clock's line at hand."""
+        assert self._clock is not None
+        low, high, *numbers = self._clock.line
+        self._line[LINE.low // 8], self._line[LINE.high // 8] = max(0, low) + BIAS, high - 1 + BIAS
+        try:
+            self._line[LINE.cycles // 8 :] = [signed(numbers[0]), *numbers[1:]]
+        except OverflowError:  # numbers that no clock has
+            self._forget_line()
+
+    # rows in order to batches
+
+    def finish(self, rows: Rows) -> Iterator[Batch]:
+        """The rows as a batch, if there are any, with what the order of time tells.  They are not used again."""
+        self.convert(rows)
+        self._forget_contexts()
+        count, spans = rows.count, self._spans
+        at = kept = 0
+        spans.header[SPANS.before // 8] = self._before
+        while at < count:
+            kept = self.code["finish"](rows.address, spans.address, at, kept)
+            at = int(spans.header[SPANS.at // 8])
+            if at < count:
+                thread, start, size = (int(rows[column][at]) for column in ("threads", "starts", "sizes"))
+                if thread >= 0:
+                    body = rows.data[start + _CONTEXT_HEAD.size : start + size].tobytes()
+                    self._define(thread, int(spans.header[SPANS.number // 8]), body)
+                at += 1
+        self._before += count
+        if kept:
+            yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data)
+
+    def _batch(self, rows: dict[str, Array], data: Array) -> Batch:
+        return Batch(
+            time_ns=rows["time"],
+            monotonic_ns=rows["monotonic"],
+            cycles=rows["cycles"],
+            class_id=rows["classes"],
+            cpu=rows["cpus"],
+            lane=rows["lanes"],
+            thread_id=rows["threads"],
+            span=rows["spans"],
+            parent=rows["parents"],
+            task=rows["tasks"],
+            context=rows["contexts"],
+            start=rows["starts"],
+            size=rows["sizes"],
+            data=data,
+            classes=self._classes,
+            threads=self._threads,
+            contexts=self._contexts,
+            code=self.code,
+        )
+
+    def _define(self, thread: int, number: int, body: bytes, *, early: bool = False) -> None:
+        """A context of a process."""
+        if early and self._contexts_bytes + len(body) + ENTRY_BYTES > MOST_BYTES:
+            return
+        key = int(self._spans[SPANS.processes][thread]) << 32 | number
+        self._context_numbers[key] = self._context_keys[key] = len(self._contexts)
+        self._contexts.append(body)
+        self._contexts_bytes += len(body) + ENTRY_BYTES
+        self._spans.extend(SPANS.named, [self._before])
+
+    def _forget_contexts(self) -> None:
+        """If there are too many, those that were not named for the longest time go."""
+        if self._contexts_bytes <= MOST_BYTES:
+            return
+        named, before = self._spans[SPANS.named], self._contexts
+        size = 0
+        kept = []
+        for key, index in sorted(self._context_keys.items(), key=lambda item: -int(named[item[1]])):
+            size += len(before[index]) + ENTRY_BYTES
+            if size > MOST_BYTES // 2:
+                break
+            kept.append((key, index))
+        kept.reverse()
+        self._spans.reset(SPANS.named, [int(named[index]) for _, index in kept])
+        self._contexts = [before[index] for _, index in kept]
+        self._contexts_bytes = sum(len(body) + ENTRY_BYTES for body in self._contexts)
+        self._context_keys = {key: index for index, (key, _) in enumerate(kept)}
+        self._context_numbers.clear()
+        for key, index in self._context_keys.items():
+            self._context_numbers[key] = index
+
+
+def _body(packet: Packet, head: Head) -> memoryview:
+    return packet.data[head.body : head.body + head.size]
+
+
+def _add_loss(rows: Rows, packet: Packet, cycles: int, reason: str, count: int) -> None:
+    rows.add(cycles, LOSS, -1, packet.cpu, reason.encode() + b"\0" + count.to_bytes(8, "little"))

@@ -1,0 +1,155 @@
+"""Where traces lie: a directory with a file a lane, a file or pipe that holds a stream."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import stat
+from typing import TYPE_CHECKING, BinaryIO
+
+from .errors import NotATrace
+from .stream import LIMIT_BYTES, Metadata, Parser
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Iterator
+
+    from .description import Description
+    from .stream import Item
+
+__all__ = ["Directory", "Lane", "is_file", "open_file", "parsed"]
+
+CHUNK_BYTES = 1 << 20
+LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
+_LANE_FILE = re.compile(r"stream_\d+_\d+")
+
+
+def open_file(path: pathlib.Path) -> BinaryIO:
+    """Opens a file that holds a stream.
+
+    Raises:
+        NotATrace: it cannot be opened.
+    """
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
+
+
+def is_file(source: BinaryIO) -> bool:
+    """Whether it can be read twice."""
+    try:
+        return source.seekable()
+    except AttributeError:
+        return False
+
+
+def parsed(source: BinaryIO, place: str) -> Iterator[list[Item]]:
+    """What is in a stream; `place` is its name.
+
+    Raises:
+        NotATrace: nothing in it is a trace, or it cannot be read.
+    """
+    parser = Parser()
+    described = False
+    offset = 0
+    receive = getattr(source, "read1", source.read)
+    while data := _receive(receive, place):
+        items = parser.feed(data)
+        if len(data) < CHUNK_BYTES:
+            items += parser.idle()
+        yield items
+        offset += len(data)
+        described = described or any(isinstance(item, Metadata) for item in items)
+        if not described and offset > 2 * LIMIT_BYTES:
+            break
+    items = parser.end()
+    if not described and not any(isinstance(item, Metadata) for item in items):
+        raise NotATrace(f"{place} is no trace: there is no description of one in its first {offset} bytes")
+    yield items
+
+
+def _receive(receive: Callable[[int], bytes], place: str) -> bytes:
+    try:
+        return receive(CHUNK_BYTES)
+    except OSError as error:
+        raise NotATrace(f"{place} cannot be read: {error.strerror}") from None
+
+
+class Lane:
+    """The file of one lane, read as far as it goes."""
+
+    def __init__(self, path: pathlib.Path, uuid: bytes) -> None:
+        self.path = path
+        self._parser = Parser(uuid)
+        self._offset = 0
+
+    def items(
+        self, until: int, warn: Callable[[str], None], *, last: bool, chunk_bytes: int = LANE_CHUNK_BYTES
+    ) -> Iterator[list[Item]]:
+        """What is new up to the byte `until`.  The file is open only while a piece is read: there may be many."""
+        while self._offset < until:
+            try:
+                with (
+                    self.path.open("rb", buffering=0) as file,
+                    self._parser.room(min(chunk_bytes, until - self._offset)) as room,
+                ):
+                    file.seek(self._offset)
+                    count = file.readinto(room)
+            except OSError as error:
+                warn(f"{self.path}: byte {self._offset}: {until - self._offset} bytes cannot be read: {error.strerror}")
+                self._offset = until
+                break
+            if not count:  # somebody made it shorter
+                break
+            self._offset += count
+            yield self._parser.fed(count)
+        yield self._parser.end() if last else self._parser.idle()
+
+
+class Directory:
+    """The files of a trace directory, which may still grow.  `describe` gets its description whenever that is new."""
+
+    def __init__(self, path: pathlib.Path, describe: Callable[[str], Description]) -> None:
+        self.path = path
+        self.uuid = b""
+        self._describe = describe
+        self._metadata: tuple[int, int, int] | None = None  # as it was read last
+
+    def open(self) -> None:
+        """Reads the description.
+
+        Raises:
+            NotATrace: there is none.
+        """
+        file = self.path / "metadata"
+        try:
+            status = file.stat()
+            version = status.st_ino, status.st_size, status.st_mtime_ns
+            if version == self._metadata:
+                return
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LIMIT_BYTES:
+                raise NotATrace(f"{self.path} is no trace: its file `metadata` is not one that shmtrace writes")
+            text = file.read_text("utf-8", "replace")
+        except OSError as error:
+            raise NotATrace(f"{self.path} is no trace: its file `metadata` cannot be read: {error.strerror}") from None
+        self.uuid = self._describe(text).uuid
+        self._metadata = version
+
+    def lanes(self) -> dict[pathlib.Path, int]:
+        """The lanes' files and their sizes, as they are now.
+
+        Raises:
+            NotATrace: the directory cannot be read.
+        """
+        try:
+            paths = sorted(path for path in self.path.iterdir() if _LANE_FILE.fullmatch(path.name))
+        except OSError as error:
+            raise NotATrace(f"{self.path} cannot be read: {error.strerror}") from None
+        sizes = {}
+        for path in paths:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    sizes[path] = status.st_size
+        return sizes

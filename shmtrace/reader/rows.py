@@ -1,0 +1,242 @@
+"""Memory of the fast reader's jitted half (native/decoding.py), and the calls into it."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..layout import fields_of
+from ..native import functions
+from ..native.rows import BIAS, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["COLUMNS", "Array", "Hashed", "OpenSpans", "Rows", "Tables", "address_of", "jitted", "signed", "words"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+WIDE = 16  # bytes: so much room is behind what bodies are copied to
+DECODED = {
+    "cycles": "u8", "time": "i8", "monotonic": "i8", "keys": "i8", "classes": "i4", "threads": "i4", "starts": "i4",
+    "sizes": "i4", "cpus": "u2", "lanes": "u2",
+}  # fmt: skip
+FINISHED = {"spans": "i8", "parents": "i8", "tasks": "i8", "contexts": "i4"}
+COLUMNS = (*DECODED, *FINISHED)
+MOST_SPANS = 1 << 16  # as spans.MOST_SPANS
+FIRST_NAMELESS = 1 << 32
+
+
+def jitted() -> dict[str, Callable[..., int]]:
+    """The jitted functions, by name.  Calls are made without the GIL."""
+    arguments = {"walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 4, "gather": 6, "split": 6}
+    code = functions("reader")
+    return {
+        name: ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * count)(code[name])
+        for name, count in arguments.items()
+    }
+
+
+def address_of(array: Array) -> int:
+    """Where its first element lies."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def words(table: type) -> Array:
+    """The memory of a table."""
+    return np.zeros(max(fields_of(table).values()) // 8 + 1, np.int64)
+
+
+class Rows:
+    """Rows, a column an array; `finished` ones have the columns that come last, too."""
+
+    def __init__(self, rows: int, room: int, *, finished: bool = False) -> None:
+        self.header = words(ROWS)
+        self.address = address_of(self.header)
+        self._kinds = {**DECODED, **FINISHED} if finished else DECODED
+        self._columns: dict[str, Array] = {}
+        self.data = np.empty(0, np.uint8)
+        self.header[ROWS.top // 8] = BIAS
+        self.converted = 0  # so many have times
+        self.place = 0  # number of the file of which they are
+        self._grow(rows, room)
+
+    def __getitem__(self, column: str) -> Array:
+        return self._columns[column]
+
+    @property
+    def count(self) -> int:
+        return int(self.header[ROWS.count // 8])
+
+    @property
+    def used(self) -> int:
+        """Bytes of data."""
+        return int(self.header[ROWS.used // 8])
+
+    @property
+    def left(self) -> int:
+        """Rows that have not been merged yet."""
+        return int(self.header[ROWS.count // 8] - self.header[ROWS.at // 8])
+
+    def clear(self) -> None:
+        """Nothing is in it."""
+        self.converted = 0
+        for field in (ROWS.count, ROWS.used, ROWS.at):
+            self.header[field // 8] = 0
+
+    def need(self, rows: int, room: int) -> None:
+        """There is room for so many rows and bytes more."""
+        rows, room = self.count + rows, self.used + room
+        if rows > int(self.header[ROWS.limit // 8]) or room > int(self.header[ROWS.room // 8]):
+            self._grow(
+                max(rows, 2 * int(self.header[ROWS.limit // 8])), max(room, 2 * int(self.header[ROWS.room // 8]))
+            )
+
+    def _grow(self, rows: int, room: int) -> None:
+        count, used, offsets = self.count, self.used, fields_of(ROWS)
+        for name, kind in self._kinds.items():
+            array = np.empty(rows, kind)
+            if count:
+                array[:count] = self._columns[name][:count]
+            self._columns[name] = array
+            self.header[offsets[name] // 8] = address_of(array)
+        data = np.empty(room + WIDE, np.uint8)
+        data[:used] = self.data[:used]
+        self.data = data
+        self.header[ROWS.data // 8] = address_of(data)
+        self.header[ROWS.limit // 8], self.header[ROWS.room // 8] = rows, room
+
+    def add(self, cycles: int, class_id: int, thread: int, cpu: int, body: bytes) -> None:
+        """One more row, of the lane at hand; there is room for it."""
+        count, used = self.count, self.used
+        key = signed(cycles ^ (1 << 63))
+        self.header[ROWS.top // 8] = max(key, int(self.header[ROWS.top // 8]))
+        values = {
+            "cycles": cycles, "keys": self.header[ROWS.top // 8], "classes": class_id, "threads": thread,
+            "starts": used, "sizes": len(body), "cpus": cpu, "lanes": self.header[ROWS.lane // 8],
+        }  # fmt: skip
+        for name, value in values.items():
+            self._columns[name][count] = value
+        self.data[used : used + len(body)] = np.frombuffer(body, np.uint8)
+        self.header[ROWS.count // 8], self.header[ROWS.used // 8] = count + 1, used + len(body)
+
+
+def signed(word: int) -> int:
+    """An unsigned 64-bit word as jitted code has it."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+class Hashed:
+    """A hash table for jitted code."""
+
+    def __init__(self, put: Callable[..., int]) -> None:
+        self._put = put
+        self.header = words(HASHED)
+        self.address = address_of(self.header)
+        self._count = 0
+        self._keys, self._values = np.empty(0, np.int64), np.empty(0, np.int32)
+        self._resize(64)
+
+    def __setitem__(self, key: int, value: int) -> None:
+        if 2 * self._count >= len(self._keys):
+            self._resize(2 * len(self._keys))
+        self._count += self._put(self.address, key, value)
+
+    def clear(self) -> None:
+        """Nothing is in it."""
+        self._count = 0
+        self._keys.fill(-1)
+
+    def _resize(self, size: int) -> None:
+        before = list(zip(self._keys.tolist(), self._values.tolist(), strict=True))
+        self._keys, self._values = np.full(size, -1, np.int64), np.empty(size, np.int32)
+        self.header[HASHED.mask // 8] = size - 1
+        self.header[HASHED.keys // 8] = address_of(self._keys)
+        self.header[HASHED.values // 8] = address_of(self._values)
+        for key, value in before:
+            if key >= 0:
+                self._put(self.address, key, value)
+
+
+class Tables:
+    """What a walk knows of the description and the writers."""
+
+    def __init__(self, writers: Hashed, unknown: int) -> None:
+        self.sizes = np.full(1 << 16, unknown, np.int32)
+        self.classes = np.zeros(1 << 16, np.int32)
+        self._programs = np.zeros(1 << 16, np.int32)
+        self._operations = np.zeros(1, np.int32)
+        self.header = words(TABLES)
+        self.address = address_of(self.header)
+        for field, array in (
+            (TABLES.sizes, self.sizes), (TABLES.classes, self.classes), (TABLES.programs, self._programs),
+        ):  # fmt: skip
+            self.header[field // 8] = address_of(array)
+        self.header[TABLES.writers // 8] = writers.address
+        self.set_programs({})
+
+    def set_programs(self, programs: dict[int, list[int]]) -> None:
+        """How the bodies of classes without a fixed size are checked, by id."""
+        operations: list[int] = [0]
+        for identifier, program in programs.items():
+            self._programs[identifier] = len(operations)
+            operations += program
+        self._operations = np.array(operations, np.int32)
+        self.header[TABLES.operations // 8] = address_of(self._operations)
+
+
+class OpenSpans:
+    """The spans that are open, for jitted code."""
+
+    def __init__(self, contexts: Hashed) -> None:
+        self.header = words(SPANS)
+        self.address = address_of(self.header)
+        self._known: dict[int, int] = {}
+        self._arrays: dict[int, Array] = {
+            SPANS.entries: np.empty(MOST_SPANS * OPEN_BYTES, np.uint8),
+            SPANS.buckets: np.full(2 * MOST_SPANS, -1, np.int32),
+        }
+        for field, array in self._arrays.items():
+            self.header[field // 8] = address_of(array)
+        for field, value in (
+            (SPANS.limit, MOST_SPANS), (SPANS.free, -1), (SPANS.oldest, -1), (SPANS.newest, -1),
+            (SPANS.nameless, FIRST_NAMELESS), (SPANS.buckets_mask, 2 * MOST_SPANS - 1),
+            (SPANS.contexts, contexts.address),
+        ):  # fmt: skip
+            self.header[field // 8] = value
+        for field, kind in (
+            (SPANS.tails, "i4"), (SPANS.processes, "i4"), (SPANS.identities, "i4"), (SPANS.own, "u1"),
+            (SPANS.kinds, "u1"), (SPANS.named, "i8"),
+        ):  # fmt: skip
+            self._set(field, np.empty(0, kind))
+
+    def __getitem__(self, field: int) -> Array:
+        return self._arrays[field]
+
+    def known(self, field: int) -> int:
+        """Elements of one of the arrays."""
+        return self._known.get(field, 0)
+
+    def extend(self, field: int, values: list[int]) -> None:
+        """More elements of one of the arrays."""
+        array, known = self._arrays[field], self.known(field)
+        size = known + len(values)
+        if size > len(array):
+            larger = np.empty(max(64, 2 * size), array.dtype)
+            larger[:known] = array[:known]
+            self._set(field, larger)
+        self._arrays[field][known:size] = values
+        self._known[field] = size
+
+    def reset(self, field: int, values: list[int]) -> None:
+        """Other elements of one of the arrays."""
+        self._known[field] = 0
+        self.extend(field, values)
+
+    def _set(self, field: int, array: Array) -> None:
+        self._arrays[field] = array
+        self.header[field // 8] = address_of(array)
