@@ -7,6 +7,7 @@ words.  Both write the same bytes.
 
 from __future__ import annotations
 
+import codecs
 import struct
 import sys
 
@@ -21,6 +22,7 @@ CODE_UNSIGNED, CODE_SIGNED, CODE_F32, CODE_F64, CODE_BOOL, CODE_STR, CODE_BYTES,
 WIDTH_SHIFT = 8  # a FIELD's code is one of these, and above it the bytes of a number
 LONGEST = 0xFFFF  # bytes or elements of a field whose length is written ahead of it
 MOST_FIELDS = 256
+REPLACE = "shmtrace.replace"  # what `encode` does with what UTF-8 cannot say
 
 _FORMATS = {
     "u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i8": "b", "i16": "h", "i32": "i", "i64": "q",
@@ -168,16 +170,19 @@ def _bool_byte(value: object) -> bytes:
     return b"\1" if value else b"\0"
 
 
+def _replace(error: UnicodeError) -> tuple[bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "\ufffd".encode() * (error.end - error.start), error.end
+
+
+codecs.register_error(REPLACE, _replace)
+
+
 def text_bytes(value: object) -> bytes:
     """A text as CTF wants it: UTF-8, no NUL in it but at its end; what UTF-8 cannot say becomes U+FFFD."""
     if not isinstance(value, str):
         raise TypeError(f"must be a str, not {type(value).__name__}")
-    if "\0" in value:
-        value = value.replace("\0", "\ufffd")
-    try:
-        return value.encode() + b"\0"
-    except UnicodeEncodeError:
-        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value).encode() + b"\0"
+    return value.replace("\0", "\ufffd").encode(errors=REPLACE) + b"\0"
 
 
 def _counted_bytes(value: Any) -> bytes:

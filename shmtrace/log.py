@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import layout, place, wire
 from .context import address_of
-from .encoding import WrongArguments
+from .encoding import REPLACE, WrongArguments
 from .layout import CONTEXT, CONTROL, EVENT, PLACE
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, make_builtin
@@ -41,7 +41,7 @@ def pack(fields: dict[object, object], limit: int) -> bytes:
     import msgpack
 
     try:
-        body: bytes = msgpack.packb(fields, default=_shown, unicode_errors="surrogatepass")
+        body: bytes = msgpack.packb(fields, default=_shown, unicode_errors=REPLACE)
     except Exception:  # noqa: BLE001  (nested too deep, an integer too great, a dictionary that refers to itself)
         safe: dict[object, object] = {
             key if isinstance(key, int) else str(key): _safe(value) for key, value in fields.items()
@@ -51,7 +51,7 @@ def pack(fields: dict[object, object], limit: int) -> bytes:
     while len(body) > limit:
         longest = max((key for key in fields), key=lambda key: len(_packed(fields[key])))
         fields = {**fields, longest: f"<{len(_packed(fields[longest]))} bytes: too long>"}
-        smaller: bytes = msgpack.packb(fields, default=_shown, unicode_errors="surrogatepass")
+        smaller: bytes = msgpack.packb(fields, default=_shown, unicode_errors=REPLACE)
         if len(smaller) >= len(body):
             return _packed({wire.LOG_NAME: str(fields.get(wire.LOG_NAME))[:100]})
         body = smaller
@@ -61,7 +61,7 @@ def pack(fields: dict[object, object], limit: int) -> bytes:
 def _packed(value: object) -> bytes:
     import msgpack
 
-    packed: bytes = msgpack.packb(value, default=_shown, unicode_errors="surrogatepass")
+    packed: bytes = msgpack.packb(value, default=_shown, unicode_errors=REPLACE)
     return packed
 
 

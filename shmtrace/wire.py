@@ -134,7 +134,8 @@ LOSS_REASONS = {0: "unread", 1: "damaged", 2: "overwritten"}
 LOSS_UNREAD, LOSS_DAMAGED, LOSS_OVERWRITTEN = 0, 1, 2
 
 # Types of a class' fields, and how CTF says them.  `{}` is the name, which gets a `_` ahead of it that readers drop
-# again.  Of the numbers there are also arrays, "u16[3]" and "u16[]", and of the integers enumerations,
+# again.  What is not the user's gets three: with two, babeltrace2 takes a user's field of that name for the same.  Of
+# the numbers there are also arrays, "u16[3]" and "u16[]", and of the integers enumerations,
 # "u8{red=0,green=1}".
 NUMBER_TYPES = {
     "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
@@ -145,9 +146,9 @@ FIELD_TYPES = {
     **{kind: f"{theirs} _{{0}};" for kind, theirs in NUMBER_TYPES.items()},
     "bool": "bool_t _{0};",
     "str": "string _{0};",
-    "bytes": "uint16_t __{0}_length; uint8_t _{0}[__{0}_length];",
+    "bytes": "uint16_t ___{0}_length; uint8_t _{0}[___{0}_length];",
 }  # fmt: skip
-# Fields that all classes of a kind have ahead of their own: each an u32, whose name gets two `_`.
+# Fields that all classes of a kind have ahead of their own: each an u32, whose name gets three `_`.
 KINDS = {
     "event": ("span", "context"),
     "begin": ("span", "context", "parent", "task"),
@@ -214,7 +215,7 @@ def field(name: str, kind: str) -> str:
     if array is not None:
         theirs, length = NUMBER_TYPES[array[0]], array[1]
         if length is None:
-            return f"uint16_t __{name}_length; {theirs} _{name}[__{name}_length];"
+            return f"uint16_t ___{name}_length; {theirs} _{name}[___{name}_length];"
         return f"{theirs} _{name}[{length}];"
     if enum is not None:
         labels = ", ".join(f'"{label}" = {value}' for label, value in enum[1].items())
@@ -235,7 +236,7 @@ def split_fields(fields: str) -> list[tuple[str, str]]:
 
 def class_fields(fields: str, kind: str = "event") -> str:
     """The fields of a user's class in CTF's language, with those of its kind.  Raises KeyError, ValueError."""
-    own = (f"uint32_t __{name};" for name in KINDS.get(kind, ()))
+    own = (f"uint32_t ___{name};" for name in KINDS.get(kind, ()))
     return " ".join((*own, *(field(name, type_) for name, type_ in split_fields(fields))))
 
 

@@ -66,7 +66,7 @@ def test_a_class_defined_while_somebody_reads_is_described_before_its_first_reco
     shown = subprocess.run([babeltrace2, trace], capture_output=True, text=True, timeout=60)
     assert shown.stderr == ""
     assert "request: { cpu_id" in shown.stdout
-    assert '{ _span = 0, _context = 0, status = 200, path = "/index" }' in shown.stdout
+    assert '{ __span = 0, __context = 0, status = 200, path = "/index" }' in shown.stdout
     assert [record.name for record in shmtrace.read(trace)] == ["blob", "request", "blob"]
 
 

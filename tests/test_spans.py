@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import datetime as dt
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import pytest
 import commands
 import shmtrace
 from shmtrace import place
+from shmtrace.export.text import json_line
 from shmtrace.layout import PLACE
 from written import written
 
@@ -552,3 +554,12 @@ def test_spans_cost_nothing_where_no_code_can_be_had(statement: str) -> None:
     )
     ran = commands.run("-c", program, command=[sys.executable], SHMTRACE_CACHE="/nowhere/at/all", SHMTRACE_STRICT="0")
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_keys_of_any_type_in_a_log_are_read(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        assert trace.channel.log("odd", cells={(1, (2, 3)): [4], None: 5, 1.5: 6, b"x": 7, frozenset([8]): 9}, a=1)
+    (record,) = trace.of_kind("log")
+    cells = {(1, (2, 3)): (4,), None: 5, 1.5: 6, b"x": 7, (8,): 9}
+    assert (record.name, record.fields) == ("odd", {"cells": cells, "a": 1})
+    assert json.loads(json_line(record))["fields"]["cells"]["(1, (2, 3))"] == [4]

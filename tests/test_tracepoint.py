@@ -8,17 +8,13 @@ import inspect
 import math
 import multiprocessing
 import pickle
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import hypothesis
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 
 import commands
-import judge
 import shmtrace
 from shmtrace.encoding import Encoder, WrongArguments
 from shmtrace.layout import EVENT
@@ -109,56 +105,6 @@ def test_what_is_like_a_number_or_like_bytes_is_taken_for_one(tmp_path: Path) ->
         {"a": 9, "b": 1.5, "c": b"x", "d": [1, -2], "e": True, "f": [1.0, 2.5]},
         {"a": 1, "b": 3.0, "c": b"z", "d": [0, 1, 2], "e": False, "f": [1.0, 2.0]},
     ]
-
-
-_NUMBERS = {
-    **{f"u{bits}": st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64)},
-    **{f"i{bits}": st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
-    "f32": st.floats(width=32, allow_nan=False), "f64": st.floats(allow_nan=False),
-}  # fmt: skip
-_STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
-    **_NUMBERS, "bool": st.booleans(), "str": st.text(), "bytes": st.binary(max_size=300),
-    **{f"{kind}[]": st.lists(numbers, max_size=40) for kind, numbers in _NUMBERS.items()},
-}  # fmt: skip
-_SHAPES = st.lists(st.sampled_from(sorted(_STRATEGIES)), min_size=1, max_size=12)
-
-
-def test_any_values_of_any_shape_are_the_same_to_us_and_to_babeltrace2(
-    tmp_path: Path, peer: Callable[[str], str]
-) -> None:
-    babeltrace2 = peer("babeltrace2")
-    wanted: list[dict[str, Any]] = []
-    with written(tmp_path / "trace", mode="block") as trace:
-
-        @hypothesis.settings(max_examples=150, deadline=None, database=None)
-        @hypothesis.given(st.data())
-        def emit(data: st.DataObject) -> None:
-            kinds = data.draw(_SHAPES)
-            values = [data.draw(_STRATEGIES[kind]) for kind in kinds]
-            fields = {f"f{number}": kind for number, kind in enumerate(kinds)}
-            shape = trace.channel.tracepoint(" ".join(kinds), **fields)
-            assert shape(*values)
-            assert shape(**dict(zip(fields, values, strict=True)))
-            clean: list[Any] = [
-                "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in value)
-                if isinstance(value, str)
-                else value
-                for value in values
-            ]
-            clean = [bytes(value) if kind == "u8[]" else value for kind, value in zip(kinds, clean, strict=True)]
-            wanted.extend([dict(zip(fields, clean, strict=True))] * 2)
-
-        emit()
-    assert [record.fields for record in trace.of_kind("event")] == wanted
-    assert sum(1 for _ in judge_lines(babeltrace2, trace.directory)) == len(wanted)
-
-
-def judge_lines(babeltrace2: str, directory: Path) -> Iterator[str]:
-    """What babeltrace2 prints of users' events; it must not complain."""
-    shown = subprocess.run([babeltrace2, directory], capture_output=True, text=True, timeout=judge.LIMIT_S)
-    assert shown.stderr == ""
-    assert shown.returncode == 0
-    return (line for line in shown.stdout.splitlines() if "_span = " in line)
 
 
 WRONG: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [

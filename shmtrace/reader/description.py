@@ -45,7 +45,7 @@ _EVENT = re.compile(
 
 OWN_FIELDS = max(wire.KINDS.values(), key=len)  # the others are the beginning of this
 assert all(own == OWN_FIELDS[: len(own)] for own in wire.KINDS.values())
-_OWN = [re.compile(rf"uint32_t __{name};\s*") for name in OWN_FIELDS]
+_OWN = [re.compile(rf"uint32_t ___{name};\s*") for name in OWN_FIELDS]
 _THEIRS = {theirs: ours for ours, theirs in wire.NUMBER_TYPES.items()}
 _PLAIN = {**_THEIRS, "bool_t": "bool", "string": "str"}
 assert {*_PLAIN.values(), "bytes"} == set(wire.FIELD_TYPES)
@@ -53,7 +53,7 @@ _NUMBER = "|".join(_THEIRS)
 _FIELD = re.compile(
     rf"""
     (?: (?P<type> {"|".join(_PLAIN)}) [ ] _(?P<name> [^\W\d_]\w*) (?: \[ (?P<count> \d{{1,5}}) \] )? ;
-      | uint16_t [ ] __(?P<sized> \w+)_length; [ ] (?P<element> {_NUMBER}) [ ] _(?P=sized) \[ __(?P=sized)_length \] ;
+      | uint16_t [ ] ___(?P<sized> \w+)_length; [ ] (?P<element> {_NUMBER}) [ ] _(?P=sized) \[ ___(?P=sized)_length \] ;
       | enum [ ] : [ ] (?P<enum> {_NUMBER}) [ ] \{{ [ ] (?P<labels> [^{{}}]*) [ ] \}} [ ] _(?P<of_enum> \w+) ;
     ) \s*
     """,

@@ -36,12 +36,7 @@ def level_name(level: int) -> str:
 
 def unpack_log(body: bytes | memoryview) -> Log | None:
     """What a log record's body says; None: it is no map, or one that nobody can handle."""
-    import msgpack  # only traces with log records need it
-
-    try:
-        found = msgpack.unpackb(body, strict_map_key=False, unicode_errors="replace")
-    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
-        return None
+    found = _unpack(body, use_list=True) or _unpack(body, use_list=False)  # a list cannot be a key, a tuple can
     if not isinstance(found, dict) or not _is_shallow(found, DEEPEST):
         return None
     name, level = found.get(wire.LOG_NAME), found.get(wire.LOG_LEVEL)
@@ -55,6 +50,15 @@ def unpack_log(body: bytes | memoryview) -> Log | None:
     )
 
 
+def _unpack(body: bytes | memoryview, *, use_list: bool) -> object:
+    import msgpack  # only traces with log records need it
+
+    try:
+        return msgpack.unpackb(body, strict_map_key=False, unicode_errors="replace", use_list=use_list)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
+        return None
+
+
 def _number(value: object) -> int:
     return value if isinstance(value, int) and 0 < value <= wire.BY_THREAD else 0
 
@@ -63,4 +67,4 @@ def _is_shallow(value: object, levels: int) -> bool:
     """Whether the value has at most so many levels: who handles it must not run out of stack."""
     if isinstance(value, dict):
         return levels > 0 and all(_is_shallow(item, levels - 1) for item in value.values())
-    return not isinstance(value, list) or (levels > 0 and all(_is_shallow(item, levels - 1) for item in value))
+    return not isinstance(value, (list, tuple)) or (levels > 0 and all(_is_shallow(item, levels - 1) for item in value))
