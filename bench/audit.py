@@ -22,11 +22,12 @@ import numpy as np
 
 from shmtrace import wire
 
-from .checks import DESCRIPTION, FAULTS, LANE_CPU, LANE_TOLD, MORE, TOTAL_OTHERS, TOTAL_PACKETS, WRITERS, Seen, take
+from .checks import DESCRIPTION, FAULTS, LANE_CPU, LANE_TOLD, MORE, TOTAL_OTHERS, TOTAL_PACKETS, Seen, take
 from .numbered import WORD
 
 BUFFER_BYTES = 8 << 20  # a packet may be as long as a page with a writer record for each of its records
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20  # at most half of the buffer
+WRITERS = 4096
 
 
 class Damaged(Exception):
@@ -36,27 +37,30 @@ class Damaged(Exception):
 class Audit:
     """What was found so far."""
 
-    def __init__(self, lanes: int, cpus: int, producers: int) -> None:
+    def __init__(self, lanes: int, cpus: int, producers: int, *, buffer_bytes: int = BUFFER_BYTES) -> None:
         self._seen = Seen(
             uuid=_table(3), lanes=_table(lanes, 4), cpus=_table(cpus), sources=_table(producers, 4),
-            last=_table(lanes, producers, value=-1), threads=_table(lanes, WRITERS), totals=_table(2),
+            last=_table(lanes, producers, value=-1), threads=np.zeros((lanes, WRITERS), np.int64), totals=_table(2),
         )  # fmt: skip
-        self._buffer = _table(BUFFER_BYTES // WORD)
+        self._buffer = _table(buffer_bytes // WORD)
         self._bytes = self._buffer.view(np.uint8)
         self._room = memoryview(self._bytes.data)
         self._held = self._received = self._descriptions = 0
         self._scan()  # compiles
 
     def read(self, file: int) -> bool:
-        """Take what there is, and check it; False at the stream's end.  Raises Damaged."""
+        """Take what there is, and check it; False at the stream's end.  Raises Damaged, and BlockingIOError."""
         count = os.readv(file, [self._room[self._held : self._held + CHUNK_BYTES]])
         self._held += count
         self._received += count
         while self._scan():
             pass
-        if not count and self._held:
-            raise Damaged(f"{self._held} bytes at the end are no packet")
         return count > 0
+
+    def end(self) -> None:
+        """Nothing more comes.  Raises Damaged if something is missing."""
+        if self._held:
+            raise Damaged(f"{self._held} bytes at the end are no packet")
 
     def _scan(self) -> bool:
         """Check; True if a description was passed, behind which there may be more."""
@@ -115,6 +119,7 @@ def main() -> None:
     before = time.process_time()
     while audit.read(file):
         pass
+    audit.end()
     print(json.dumps(audit.report() | {"cpu_s": time.process_time() - before}))
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Words: TypeAlias = npt.NDArray[np.int64]
 
-WRITERS = 4096
-
 PACKET_WORDS, RECORD_WORDS = wire.PACKET_BYTES // WORD, wire.RECORD_BYTES // WORD
 PACKET_BEGIN, PACKET_END = wire.PACKET.timestamp_begin // WORD, wire.PACKET.timestamp_end // WORD
 PACKET_CONTENT, PACKET_SIZE = wire.PACKET.content_size // WORD, wire.PACKET.packet_size // WORD  # in bits
@@ -107,7 +105,7 @@ def check_records(words: Words, at: int, end: int, seen: Seen) -> int:
         if record > end:
             return NOT_FILLED
         if kind == ID_BLOB:
-            if writer >= WRITERS or threads[lane, writer] == 0:
+            if writer >= threads.shape[1] or threads[lane, writer] == 0:
                 return UNANNOUNCED
             if size < HEAD_WORDS * WORD:
                 return WRONG_SIZE
@@ -132,9 +130,9 @@ def check_records(words: Words, at: int, end: int, seen: Seen) -> int:
             events += 1
         elif kind == ID_WRITER:
             number = words[body + WRITER_NUMBER] & LOW16
-            if number >= WRITERS:
+            if number >= threads.shape[1]:
                 return UNKNOWN
-            seen.threads[lane, number] = words[body + WRITER_PID]
+            threads[lane, number] = words[body + WRITER_PID]
             seen.totals[TOTAL_OTHERS] += 1
         elif kind == ID_CLOCK:
             seen.totals[TOTAL_OTHERS] += 1

@@ -1,4 +1,4 @@
-"""Many of everything: `python -m bench.crowd`.  Cpus that the machine has not, 4,094 writers, 1,000 channels.
+"""Many of everything: `python -m bench.crowd`.  Cpus that the machine has not, 4,094 writers.
 
 Each is run beside the ordinary case, in the same minute, and given as a ratio to it.
 """
@@ -103,35 +103,15 @@ def many_writers(writers: int) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def many_channels(count: int, events: int) -> dict[str, Any]:
-    """So many small channels in one collector, each with a reader: all that is emitted is delivered."""
-    with channels(count, page_size=4096, pages=16) as (made, collector):
-        before = cpu_seconds(collector)
-        time.sleep(2)
-        idle = (cpu_seconds(collector) - before) / 2
-        accepted = sum(channel.event(BLOB) for _ in range(events) for channel in made)
-        limit = time.monotonic() + 60
-        delivered = 0
-        while delivered < accepted and time.monotonic() < limit:
-            delivered = sum(channel.stats()["delivered"] for channel in made)
-        missed = sum(channel.missed for channel in made)
-    return {
-        "channels": count, "idle_cpu": idle, "emitted": count * events, "accepted": accepted, "delivered": delivered,
-        "missed": missed,
-    }  # fmt: skip
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cpus", type=int, default=256)
     parser.add_argument("--writers", type=int, default=2040)
-    parser.add_argument("--channels", type=int, default=1000)
     parser.add_argument("--events", type=int, default=200_000)
     options = parser.parse_args()
     print(json.dumps(many_cpus(options.cpus, options.events)))
     print(json.dumps(many_writers(options.writers)))
-    print(json.dumps(many_channels(options.channels, 20)))
 
 
 if __name__ == "__main__":

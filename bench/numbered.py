@@ -43,6 +43,14 @@ class Tally:
     def __init__(self) -> None:
         self.emitted = self.accepted = self.bytes = self.digest = 0
 
+    def add(self, blob: bytes, digest: int, *, accepted: bool) -> None:
+        """One event."""
+        self.emitted += 1
+        if accepted:
+            self.accepted += 1
+            self.bytes += len(blob)
+            self.digest = _int64(self.digest + digest)
+
     def words(self) -> list[int]:
         """Four numbers of 64 bits."""
         return [self.emitted, self.accepted, self.bytes, self.digest]

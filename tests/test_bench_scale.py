@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import shmtrace
-from bench import audit, numbered, soak
+from bench import audit, channels, numbered, soak
 from commands import running, until
 from recording import collected
 from shmtrace import wire
@@ -27,6 +27,12 @@ def test_a_soak_accounts_for_each_event(mode: str, *, kernel: bool) -> None:
     assert figures["emitted"] == figures["delivered"] + figures["missed"] == 2_000_000
     assert figures["lost"] == 0
     assert mode == "drop" or figures["missed"] == 0
+
+
+def test_many_channels_account_for_each_event() -> None:
+    size = channels.Size(channels=20, readers=8, producers=2, events=50, gap_s=0.001, seconds=0.1, later_s=0)
+    figures = channels.measure(size)
+    assert figures["emitted"] == figures["delivered"] + figures["missed"] == 2 * 50 * 8
 
 
 @pytest.fixture
@@ -62,6 +68,7 @@ def judged(parts: list[bytearray], directory: Path) -> audit.Audit:
             pass
     finally:
         os.close(file)
+    judge.end()
     return judge
 
 
