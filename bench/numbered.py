@@ -10,6 +10,7 @@ and counts the same, each accepted event came once, and the numbers that did not
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -37,37 +38,46 @@ def digest(number: Words) -> Words:
     return scattered * FACTOR
 
 
+def blob(producer: int, number: int) -> bytes:
+    """A single event."""
+    words = HEAD_WORDS + number % SIZES
+    return struct.pack(f"={words}q", producer, *[number] * (words - 1))
+
+
 class Tally:
     """What became of a producer's events."""
 
     def __init__(self) -> None:
         self.emitted = self.accepted = self.bytes = self.digest = 0
 
-    def add(self, blob: bytes, digest: int, *, accepted: bool) -> None:
-        """One event."""
-        self.emitted += 1
-        if accepted:
+    def emit(self, channel: shmtrace.Channel, producer: int) -> None:
+        """The next event, by itself."""
+        event = blob(producer, self.emitted)
+        if channel.event(event):
             self.accepted += 1
-            self.bytes += len(blob)
-            self.digest = _int64(self.digest + digest)
+            self.bytes += len(event)
+            scattered = _int64((self.emitted + 1) * FACTOR)
+            self.digest = _int64(self.digest + (scattered ^ scattered >> SHIFT) * FACTOR)
+        self.emitted += 1
 
     def words(self) -> list[int]:
         """Four numbers of 64 bits."""
         return [self.emitted, self.accepted, self.bytes, self.digest]
 
 
-def emitting(channel: shmtrace.Channel, producer: int, events: int) -> Iterator[Tally]:
-    """Call `event` so often; gives the tally after each thousand."""
+def emitting(channel: shmtrace.Channel, producer: int, events: int, tally: Tally | None = None) -> Iterator[Tally]:
+    """Call `event` so often; gives the tally after each thousand, one that was begun if it is given."""
     import numpy as np
 
-    sizes = (HEAD_WORDS + np.arange(BLOCK) % SIZES) * WORD
     block = np.zeros((BLOCK, HEAD_WORDS + SIZES), np.int64)
-    numbers = np.arange(BLOCK, dtype=np.int64)
+    tally = tally or Tally()
+    numbers = np.arange(tally.emitted, tally.emitted + BLOCK, dtype=np.int64)
     block[:, 0], block[:, 1:] = producer, numbers[:, None]
+    sizes = (HEAD_WORDS + numbers % SIZES) * WORD
     blobs = [memoryview(row.data).cast("B")[:size] for row, size in zip(block, sizes.tolist(), strict=True)]
-    event, tally = channel.event, Tally()
-    while tally.emitted < events:
-        count = min(BLOCK, events - tally.emitted)
+    event, end = channel.event, tally.emitted + events
+    while tally.emitted < end:
+        count = min(BLOCK, end - tally.emitted)
         accepted = np.frombuffer(bytes(map(event, blobs[:count])), bool)
         _add(tally, accepted, numbers[:count], sizes[:count])
         numbers += BLOCK

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import shmtrace
-from bench import audit, channels, numbered, soak
+from bench import audit, channels, numbered, soak, writers
 from commands import running, until
 from recording import collected
 from shmtrace import wire
@@ -33,6 +33,12 @@ def test_many_channels_account_for_each_event() -> None:
     size = channels.Size(channels=20, readers=8, producers=2, events=50, gap_s=0.001, seconds=0.1, later_s=0)
     figures = channels.measure(size)
     assert figures["emitted"] == figures["delivered"] + figures["missed"] == 2 * 50 * 8
+
+
+def test_many_writers_are_known_by_their_threads() -> None:
+    figures = writers.measure(writers.Size(writers=30, processes=3, waves=2, events=20, loop=1000))
+    assert figures["numbered"] == 31
+    assert figures["delivered"] + figures["missed"] == 2 * 30 * 20 + 2 * writers.ROUNDS * 1000
 
 
 @pytest.fixture

@@ -174,8 +174,7 @@ class Collector:
             self._woken.clear()
             if not self._probe():
                 watch().every(interval_s, self._probe)
-                upkeep_s = UPKEEP_LATER_S if is_late else UPKEEP_S
-                self._woken.wait(PROBE_LATER_S if self._unsettled else upkeep_s)
+                self._woken.wait(PROBE_LATER_S if self._unsettled else self._upkeep_s(is_late=is_late))
                 watch().take_back(interval_s, self._probe)
             found, self._found = self._found, None
             if isinstance(found, WriteEnd):
@@ -334,9 +333,13 @@ class Collector:
     def _sleep_while_quiet(self, now: float) -> None:
         """Sleep longer: until a look finds something at what would have been a flush, or it is time for the upkeep."""
         watch().every(self._flush_s, self._has_work)
-        self._wait_for_a_post(now + (UPKEEP_LATER_S if now - self._last_work > PATIENCE_S else UPKEEP_S))
+        self._wait_for_a_post(now + self._upkeep_s(is_late=now - self._last_work > PATIENCE_S))
         watch().take_back(self._flush_s, self._has_work)
         self._next_flush = 0.0  # now
+
+    def _upkeep_s(self, *, is_late: bool) -> float:
+        """So long may a thread with nothing to do sleep."""
+        return UPKEEP_LATER_S if is_late and not self._doomed else UPKEEP_S
 
     def _has_work(self) -> bool:
         """A look: something is to be sent or to be looked after."""
