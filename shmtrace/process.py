@@ -83,13 +83,23 @@ def has_left(pid: int, device: int, inode: int) -> bool:
 
     What cannot be read says nothing.
     """
-    wanted = f"{os.major(device):02x}:{os.minor(device):02x} {inode}".encode()
+    files = mapped_files(pid)
+    return bool(files) and file_mark(device, inode) not in files
+
+
+def mapped_files(pid: int) -> frozenset[bytes]:
+    """The marks of all that a process maps; empty if that cannot be read."""
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
             lines = file.read().splitlines()
     except OSError:
-        return False
-    return bool(lines) and not any(b" ".join(line.split()[3:5]) == wanted for line in lines)
+        return frozenset()
+    return frozenset(b" ".join(line.split(maxsplit=5)[3:5]) for line in lines)
+
+
+def file_mark(device: int, inode: int) -> bytes:
+    """Device and inode as the table of a process' mappings has them."""
+    return f"{os.major(device):02x}:{os.minor(device):02x} {inode}".encode()
 
 
 def _has_ended(fields: list[str]) -> bool:

@@ -159,9 +159,11 @@ ALL_WITH_FEW = """
     channels = [shmtrace.create_channel(f"c{n}", page_size=4096, pages=4, flush_ms=20) for n in range(5)]
     collector = subprocess.Popen(
         [sys.executable, "-m", "shmtrace", "collect", "--all"], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (14, 64)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
     )
     time.sleep(1.5)
+    used = max(int(number) for number in os.listdir(f"/proc/{collector.pid}/fd"))
+    resource.prlimit(collector.pid, resource.RLIMIT_NOFILE, (used + 3, 64))
     readers = [subprocess.Popen(["cat", channel.fifo], stdout=subprocess.DEVNULL) for channel in channels]
     time.sleep(1)
     before = [channel.event(b"x") for channel in channels]

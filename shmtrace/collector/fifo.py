@@ -13,10 +13,9 @@ import os
 import select
 import stat
 import termios
-import threading
 from contextlib import suppress
 
-from ..native.loader import libc
+from .watch import watch
 
 PIPE_BYTES = 1 << 20
 
@@ -50,54 +49,20 @@ class WriteEnd:
         fcntl.ioctl(self.file, termios.FIONREAD, count)
         return count[0]
 
+    def wake_at_departure(self, semaphore: int) -> bool:
+        """Post the semaphore when the last reader leaves; until the end is closed, which is before the semaphore is.
+
+        False if it cannot be done: no descriptor is left, for one.
+        """
+        try:
+            watch().post_at_departure(self.file, semaphore)
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
-        if _departures:
-            _departures[0].remove(self.file)
+        watch().forget(self.file)
         os.close(self.file)
-
-
-class _Departures:
-    """Posts a collector's semaphore when its reader leaves, so that it may sleep without looking.  One a process."""
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._semaphores: dict[int, int] = {}
-        self._lock = threading.Lock()  # a semaphore that was removed is not touched
-        threading.Thread(target=self._watch, name="departures", daemon=True).start()
-
-    def add(self, end: WriteEnd, semaphore: int) -> None:
-        with self._lock:
-            self._semaphores[end.file] = semaphore
-        self._epoll.register(end.file, select.EPOLLET)  # errors are told in any case; closing it ends that
-
-    def remove(self, file: int) -> None:
-        with self._lock:
-            self._semaphores.pop(file, None)
-
-    def _watch(self) -> None:
-        while True:
-            for file, _ in self._epoll.poll():
-                with self._lock:
-                    semaphore = self._semaphores.get(file)
-                    if semaphore is not None:
-                        libc.sem_post(semaphore)
-
-
-_departures: list[_Departures] = []
-
-
-def wake_at_departure(end: WriteEnd, semaphore: int) -> bool:
-    """Post the semaphore when the last reader leaves; until the end is closed, which is before the semaphore is.
-
-    False if it cannot be done: no descriptor is left, for one.
-    """
-    try:
-        if not _departures:
-            _departures.append(_Departures())
-        _departures[0].add(end, semaphore)
-    except OSError:
-        return False
-    return True
 
 
 def open_for_reader(path: str) -> WriteEnd | None:

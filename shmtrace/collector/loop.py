@@ -1,7 +1,8 @@
 """One channel's collector: waits for a reader, and while there is one moves pages to the FIFO.
 
 The jitted half does what touches lanes and pages; here is what decides when.  A thread a channel, which sleeps either
-on the semaphore `full` or in poll on its FIFO, at most a flush interval.
+on the semaphore `full` or in poll on its FIFO, at most a flush interval; when nothing has happened for a while it
+sleeps longer, and is woken by a look (watch.py) when there is something to do.
 """
 
 from __future__ import annotations
@@ -13,26 +14,34 @@ import math
 import os
 import threading
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .. import layout
 from ..errors import CollectorRunning
 from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
 from ..native.loader import libc
-from ..process import has_left, is_dead, is_owner_dead, start_ticks
+from ..process import is_owner_dead, start_ticks
 from ..stats import segment_stats
-from .fifo import FifoLost, open_for_reader, wake_at_departure
+from .fifo import FifoLost, WriteEnd, open_for_reader
+from .living import has_left, is_dead
 from .state import State
+from .watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..segment import Segment
-    from .fifo import WriteEnd
 
 LOOK_S = 0.02  # so long does nobody look at a full pipe, or, where nobody would tell, whether the reader left
 WAKE_S = 1.0  # however long the flush interval is: a post that died with a producer is not missed for longer
-PROBE_S, PROBE_LATER_S, PROBE_PATIENCE_S = 0.02, 0.1, 10.0
+PROBE_S, PROBE_LATER_S = 0.02, 0.1  # how often is looked for a reader
+QUIET_S = 0.5  # when nothing has been sent for so long, others look whether there is something to do
+UPKEEP_S, UPKEEP_LATER_S = (
+    1.0,
+    10.0,
+)  # so often does a thread with nothing to do look after lanes and writers of the dead
+PATIENCE_S = 10.0  # "later" is after so long
 NAP_S = 0.005  # after work: producers need not wake a collector that wakes by itself, and it disturbs them less often
 FASTEST_BYTES_S = 4 << 30  # so fast do producers not fill pages
 CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
@@ -62,6 +71,8 @@ class Collector:
         self._segment = segment
         self._say = say
         self._stopping = threading.Event()
+        self._woken = threading.Event()  # while nobody reads: by `stop`, or by what `_probe` found
+        self._found: WriteEnd | FifoLost | OSError | None = None
         try:
             fcntl.flock(segment.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -89,13 +100,11 @@ class Collector:
         self._blind = segment.is_foreign  # then nothing is reclaimed
         if self._blind:
             say(f"channel {segment.name!r} is of another pid or time namespace: what dead processes hold stays held")
-        # our own segment is mapped, so it must be found
-        self._maps_tell = not self._blind and not has_left(pid, *segment.identity)
         self._packets_before = 0
         pool = segment.geometry.pages * segment.geometry.page_size
         self._nap_s = min(NAP_S, pool / FASTEST_BYTES_S)
         self._longest_s = LOOK_S  # so long does it sleep at most while a reader is there
-        self._next_flush = self._next_clock = 0.0
+        self._next_flush = self._next_clock = self._last_work = 0.0
         segment.set_u32(CONTROL.asleep, 0)  # a predecessor may have been killed in its sleep
         segment.set_u64(CONTROL.collector_start, start)
         segment.set_u32(CONTROL.collector_pid, pid)
@@ -107,7 +116,13 @@ class Collector:
     def stop(self) -> None:
         """End: send what is committed, say goodbye.  From any thread."""
         self._stopping.set()
+        self._woken.set()
         libc.sem_post(self._state.full)
+
+    @cached_property
+    def _maps_tell(self) -> bool:
+        """What a process maps can be read here: our own segment is mapped, so it must be found."""
+        return not self._blind and not has_left(os.getpid(), *self._segment.identity)
 
     @property
     def _ending(self) -> bool:
@@ -154,24 +169,41 @@ class Collector:
         """The FIFO's end once somebody reads; None if it is time to end."""
         began, told = time.monotonic(), False
         while not self._ending:
-            try:
-                end = open_for_reader(self._segment.fifo)
-            except OSError as error:  # no descriptor left, for one: it may pass
-                end = None
+            is_late = time.monotonic() - began > PATIENCE_S
+            interval_s = PROBE_LATER_S if is_late else PROBE_S
+            self._woken.clear()
+            if not self._probe():
+                watch().every(interval_s, self._probe)
+                self._woken.wait(PROBE_LATER_S if self._unsettled else self._upkeep_s(is_late=is_late))
+                watch().take_back(interval_s, self._probe)
+            found, self._found = self._found, None
+            if isinstance(found, WriteEnd):
+                return found
+            if isinstance(found, FifoLost):
+                raise found
+            if found is not None:  # no descriptor left, for one: it may pass
                 if not told:
                     told = True
-                    self._say(f"the FIFO of channel {self.name!r} cannot be served: {error.strerror}; trying again")
-            if end is not None:
-                return end
-            idle = time.monotonic() - began
-            self._stopping.wait(PROBE_S if idle < PROBE_PATIENCE_S else PROBE_LATER_S)
-            self._look_for_the_name()
+                    self._say(f"the FIFO of channel {self.name!r} cannot be served: {found.strerror}; trying again")
+                self._stopping.wait(PROBE_LATER_S)
             self._reclaim()
             self._free_writers()
             if self._unsettled:  # a stopped producer holds a lane since the last reader left
                 self._unsettled = self._state.settle()
                 self._empty()
         return None
+
+    def _probe(self) -> bool:
+        """A look: whether there is a reader, or something else to wake up for.  What was found is in `_found`."""
+        try:
+            self._found = open_for_reader(self._segment.fifo)
+        except (FifoLost, OSError) as error:
+            self._found = error
+        self._look_for_the_name()
+        if self._found is None and not self._ending:
+            return False
+        self._woken.set()
+        return True
 
     # -- while somebody reads
 
@@ -180,10 +212,10 @@ class Collector:
         segment, state = self._segment, self._state
         segment.set_u32(CONTROL.period, segment.u32(CONTROL.period) + 1)
         self._describe()
-        self._longest_s = WAKE_S if wake_at_departure(end, state.full) else LOOK_S
+        self._longest_s = WAKE_S if end.wake_at_departure(state.full) else LOOK_S
         segment.set_u32(CONTROL.reader, 1)
         state.enable(resumed=resumed)
-        self._next_flush = self._next_clock = time.monotonic()
+        self._next_flush = self._next_clock = self._last_work = time.monotonic()
         is_behind = False  # the pipe was full
         try:
             while not self._ending:
@@ -199,6 +231,7 @@ class Collector:
                 elif state.wrote_packets != self._packets_before:
                     self._packets_before = state.wrote_packets
                     self._fruitless = False
+                    self._last_work = time.monotonic()
                     self._nap()
                 else:
                     self._sleep()
@@ -239,10 +272,13 @@ class Collector:
     def _may_wait(self) -> bool:
         """There are full pages, and so many waiting ones that producers do not need these before the next flush.
 
-        So a burst that fits into half of the pages is not disturbed by the collector.
+        So a burst that fits into half of the pages is not disturbed by the collector.  Where few pages allow short naps
+        only, looking again and again would cost more than to send.
         """
         pages = self._segment.geometry.pages
-        return 2 * self._tokens() >= pages and self._state.has_full_page() and not self._metadata
+        return (
+            self._nap_s == NAP_S and 2 * self._tokens() >= pages and self._state.has_full_page() and not self._metadata
+        )
 
     def _nap(self) -> None:
         time.sleep(max(min(self._nap_s, self._next_flush - time.monotonic()), 0))
@@ -281,9 +317,11 @@ class Collector:
                 self._fruitless = True
             elif not self._ending:
                 self._fruitless = False
-                wake = min(self._next_flush, time.monotonic() + self._longest_s)
-                until = _Timespec(int(wake), int(wake % 1 * 1e9))
-                libc.sem_clockwait(self._state.full, CLOCK_MONOTONIC, until)
+                now = time.monotonic()
+                if now - self._last_work > max(QUIET_S, 2 * self._flush_s) and self._longest_s != LOOK_S:
+                    self._sleep_while_quiet(now)
+                else:
+                    self._wait_for_a_post(min(self._next_flush, now + self._longest_s))
         finally:
             self._segment.set_u32(CONTROL.asleep, 0)
         for _ in range(MOST_POSTS):
@@ -291,6 +329,30 @@ class Collector:
                 break
         else:  # somebody has written nonsense into it, and waiting on it would not make us sleep
             time.sleep(NAP_S)
+
+    def _sleep_while_quiet(self, now: float) -> None:
+        """Sleep longer: until a look finds something at what would have been a flush, or it is time for the upkeep."""
+        watch().every(self._flush_s, self._has_work)
+        self._wait_for_a_post(now + self._upkeep_s(is_late=now - self._last_work > PATIENCE_S))
+        watch().take_back(self._flush_s, self._has_work)
+        self._next_flush = 0.0  # now
+
+    def _upkeep_s(self, *, is_late: bool) -> float:
+        """So long may a thread with nothing to do sleep."""
+        return UPKEEP_LATER_S if is_late and not self._doomed else UPKEEP_S
+
+    def _has_work(self) -> bool:
+        """A look: something is to be sent or to be looked after."""
+        self._look_for_the_name()
+        if self._state.is_idle() and not self._ending:
+            return False
+        libc.sem_post(self._state.full)
+        return True
+
+    def _wait_for_a_post(self, wake: float) -> None:
+        """Sleep on `full` until then."""
+        until = _Timespec(int(wake), int(wake % 1 * 1e9))
+        libc.sem_clockwait(self._state.full, CLOCK_MONOTONIC, until)
 
     def _look_for_the_name(self) -> None:
         """A segment that was unlinked by somebody else than `remove_channel` is removed, too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import threading
@@ -93,6 +94,7 @@ def main(names: Sequence[str], *, all_channels: bool = False, session: int | Non
     and remove the channels.  Raises what `open_streamed` does, and CollectorRunning.
     """
     signals = _Signals()
+    _allow_many_files()
     watched = _Program(session) if session is not None else None
     crew = _Crew()
     try:
@@ -112,6 +114,13 @@ def main(names: Sequence[str], *, all_channels: bool = False, session: int | Non
             with suppress(ShmtraceError):
                 remove_channel(name, drain=True)
     return 1 if crew.failed else 0
+
+
+def _allow_many_files() -> None:
+    """A channel takes a descriptor or two, and the usual limit, which a process may raise by itself, is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Program:

@@ -171,6 +171,9 @@ class State:
     def has_full_page(self) -> bool:
         return bool(self._one["has_full_page"](self._base))
 
+    def is_idle(self) -> bool:
+        return bool(self._one["is_idle"](self._base))
+
     def sweep(self) -> int:
         return self._one["sweep"](self._base)
 

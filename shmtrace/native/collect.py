@@ -514,7 +514,24 @@ def has_full_page(collector: int) -> int:
     return 0
 
 
+def is_idle(collector: int) -> int:
+    """1 if all lanes are free and wholly sent, and all that was refused is told.
+
+    It only loads, so it may run beside the collector's thread.
+    """
+    context = read64(collector + COLLECTOR.context)
+    for number in range(read64(context + CONTEXT.lanes_count)):
+        lane = lane_number_at(collector, number)
+        progress, position = load64(lane + LANE.progress), load64(lane + LANE.position)
+        if load64(lane + LANE.owner) != 0 or (progress ^ position) & ((1 << SEQUENCE_SHIFT) - 1) != 0:
+            return 0
+        told = load64(slot_of(lane, progress >> SEQUENCE_SHIFT) + TOTALS.discarded)
+        if missed_in(context, number) - load64(lane + LANE.discarded_before) != told:
+            return 0
+    return 1
+
+
 COLLECTOR_ENTRIES = (
-    pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, suspect, reclaim, sweep,
+    pump, remember_metadata, discard, depart, enable, settle, seal, has_full_page, is_idle, suspect, reclaim, sweep,
     tokens_missing, take_tokens, census, doom, mark, free_doomed, *SNAPSHOT,
 )  # fmt: skip
