@@ -38,6 +38,9 @@ NAMES = (
     "logging_queue",
     "opentelemetry_span",
     "loguru_enqueue",
+    "specification_sdk",
+    "specification_bridge",
+    "specification_channel",
 )
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import operator
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.sdk import trace
 
@@ -35,6 +35,8 @@ _BEGIN = (
 _END = "status:u8{unset=0,ok=1,error=2} end_ns:u64 name:str description:str attributes:str events:str links:str"
 _HEAD = struct.Struct("<BQ")
 _NOTHING = object()
+
+Item: TypeAlias = "tuple[str, dict[str, object]]"  # an event or a link: what comes ahead of its attributes, and these
 
 
 class SpanProcessor(trace.SpanProcessor):  # type: ignore[misc]  # which need not be installed where types are checked
@@ -84,7 +86,10 @@ class SpanProcessor(trace.SpanProcessor):  # type: ignore[misc]  # which need no
         name = span.name[:LONGEST_NAME]
         head = _HEAD.pack(span.kind.value, span.start_time)
         pair.begin_with(
-            number, name, head + _texts(pair, ids, [attributes], 4 * len(name)), around[0] if around is not None else 0
+            number,
+            name,
+            head + _texts(pair, ids, attributes, more=4 * len(name)),
+            around[0] if around is not None else 0,
         )
 
     @staticmethod
@@ -93,37 +98,36 @@ class SpanProcessor(trace.SpanProcessor):  # type: ignore[misc]  # which need no
         if begun:
             attributes = {name: value for name, value in attributes.items() if begun.get(name, _NOTHING) is not value}
         events = [
-            {"name": event.name, "time_ns": event.timestamp, "attributes": dict(event.attributes or {})}
+            (f'{{"name": {_quote(event.name)}, "time_ns": {event.timestamp}', dict(event.attributes or {}))
             for event in span.events
         ]
         links = [
-            {
-                "trace_id": f"{link.context.trace_id:032x}",
-                "span_id": f"{link.context.span_id:016x}",
-                "attributes": dict(link.attributes or {}),
-            }
+            (
+                f'{{"trace_id": "{link.context.trace_id:032x}", "span_id": "{link.context.span_id:016x}"',
+                dict(link.attributes or {}),
+            )
             for link in span.links
         ]
         status = span.status
         known = [span.name[:LONGEST_NAME], (status.description or "")[:LONGEST_DESCRIPTION]]
         head = _HEAD.pack(status.status_code.value, span.end_time)
-        pair.end_with(number, head + _texts(pair, known, [attributes, events, links]))
+        pair.end_with(number, head + _texts(pair, known, attributes, events, links))
 
 
-def _texts(pair: Pair, known: list[str], values: list[Any], more: int = 0) -> bytes:
-    """Fields of the type `str`: some texts, then JSON of the attributes and of what else has attributes.
+def _texts(pair: Pair, known: list[str], attributes: dict[str, object], *items: list[Item], more: int = 0) -> bytes:
+    """Fields of the type `str`: some texts, then JSON of attributes and of lists of items.
 
     What makes them too long is not in it, but told.  `more` is so many bytes that are written beside these.
     """
-    body = _join([*known, *map(_text, values)])
+    body = _join([*known, _text(attributes), *map(_list, items)])
     if len(body) + more <= ALWAYS_FITS:
         return body
     limit = pair.limit - more - _HEAD.size
     if len(body) > limit:
-        _shorten(len(body) - limit, [values[0], *(item["attributes"] for items in values[1:] for item in items)])
-        body = _join([*known, *map(_text, values)])
+        _shorten(len(body) - limit, [attributes, *(own for each in items for _, own in each)])
+        body = _join([*known, _text(attributes), *map(_list, items)])
     if len(body) > limit:  # very many short ones
-        body = _join([*known, _text({"too_long": len(body)}), *("[]" for _ in values[1:])])
+        body = _join([*known, _text({"too_long": len(body)}), *("[]" for _ in items)])
     return body
 
 
@@ -150,12 +154,16 @@ def _join(texts: list[str]) -> bytes:
 
 def _text(value: object) -> str:
     """As JSON."""
-    if not value and isinstance(value, (dict, list)):
-        return "{}" if isinstance(value, dict) else "[]"
+    if value == {}:
+        return "{}"
     try:
         return _encode(value)
     except ValueError:  # NaN and the like
         return _encode(_finite(value))
+
+
+def _list(items: list[Item]) -> str:
+    return "[" + ", ".join([f'{head}, "attributes": {_text(attributes)}}}' for head, attributes in items]) + "]"
 
 
 def _plain(value: object) -> object:
@@ -172,4 +180,5 @@ def _finite(value: object) -> object:
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+_quote = json.encoder.encode_basestring
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain).encode
