@@ -141,10 +141,9 @@ def leave(span: int) -> None:
 
 
 def enter(span: int, identifier: int) -> None:
-    """It is back in it."""
-    place = variable.get(None)
-    if place is not None:
-        _set_spans(place, [*_spans(place), span | identifier << 32])
+    """It is in it, or back in it."""
+    place = variable.get(None) or bytes(layout.PLACE_BYTES)
+    _set_spans(place, [*_spans(place), span | identifier << 32])
 
 
 def _spans(place: bytes) -> list[int]:
