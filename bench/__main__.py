@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import collecting, costs, delivery, latency, others, process, report, scale, start
+from . import collecting, costs, delivery, latency, others, process, report, scale, specification, start
 from .machine import load, machine, memory_gb_per_s, versions
 from .peers import PEERS, missing, packages
 
@@ -35,7 +35,9 @@ def parts(
         return [name for name in wanted if name in names]
 
     return {
-        "costs": lambda: costs.measure(names, sizes, seconds, environment),
+        "costs": lambda: costs.measure(
+            [name for name in names if name not in specification.NAMES], sizes, seconds, environment
+        ),
         "scale": lambda: scale.measure(there(scale.NAMES), processes, seconds, environment),
         "start": lambda: start.measure(names, seconds, environment),
         "delivery": lambda: delivery.measure(there(delivery.NAMES), seconds, environment),
@@ -43,6 +45,9 @@ def parts(
         "latency": lambda: latency.measure(there(latency.NAMES), 10 * seconds),
         "fifo_table": lambda: others.fifo_table(min(seconds, 1)),
         "log_messages": others.log_messages,
+        "specification": lambda: costs.measure(
+            there(specification.NAMES), tuple(specification.WORKLOADS), seconds, environment
+        ),
     }
 
 

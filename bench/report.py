@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import start
+from . import specification, start
 from .latency import TAIL
 from .peers import PEERS
 
@@ -189,6 +189,25 @@ def log_messages(found: list[dict[str, Any]]) -> Iterator[str]:
     yield table(["a formatted message", "ns", "quartiles"], cells)
 
 
+def specified(found: list[dict[str, Any]]) -> Iterator[str]:
+    """A table a workload."""
+    for size, workload in specification.WORKLOADS.items():
+        rows = [row for row in found if row["size"] == size]
+        sdk = _median(rows, specification.NAMES[0])
+        cells = [
+            [
+                title(row["peer"]),
+                *spread(row["ns"], 1000),
+                number(row["ns"]["median"] / sdk) if sdk else "",
+                number((row["ns"]["median"] - sdk) / 1000) if sdk else "",
+                *losses(row),
+            ]
+            for row in rows
+        ]
+        heading = [workload, "µs a span", "quartiles", "of the SDK's", "more", "emitted", "lost, told", "untold"]
+        yield table(heading, cells)
+
+
 SECTIONS: dict[str, tuple[str, Callable[[Any], Iterator[str]]]] = {
     "costs": ("What an event costs", costs),
     "off": ("What a call costs when nothing is recorded", off),
@@ -199,6 +218,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], Iterator[str]]]] = {
     "latency": ("Latency", latency),
     "fifo_table": ("faster-fifo's table", fifo_table),
     "log_messages": ("picologging's message", log_messages),
+    "specification": ("OpenTelemetry's workloads", specified),
 }
 
 

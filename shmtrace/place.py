@@ -14,6 +14,7 @@ import contextvars
 import ctypes
 import itertools
 import os
+import struct
 
 from . import layout
 from .layout import PLACE, THREADS
@@ -24,6 +25,8 @@ variable: contextvars.ContextVar[bytes] = contextvars.ContextVar("shmtrace")
 fields: contextvars.ContextVar[dict[str, object]] = contextvars.ContextVar("shmtrace context")  # of the user's context
 threads = (ctypes.c_uint64 * (layout.THREADS_BYTES // 8))()
 _numbers = itertools.count(1)  # of users' contexts
+_HEAD = struct.Struct("<I4x2I")
+assert (PLACE.current, PLACE.context, PLACE.task) == (0, 8, 12)
 
 
 def _thread_state() -> int:
@@ -98,6 +101,12 @@ def number(at: int, width: int = 8) -> int:
     return int.from_bytes(place[at : at + width], "little") if place is not None else 0
 
 
+def numbers() -> tuple[int, int, int]:
+    """Of the span that is open here, of the user's context, and of the task."""
+    place = variable.get(None)
+    return _HEAD.unpack_from(place) if place is not None else (0, 0, 0)
+
+
 def set_number(at: int, value: int, width: int = 8) -> None:
     """Change a field of this task's PLACE, for those who inherited it, too."""
     place = variable.get(None)
@@ -132,10 +141,9 @@ def leave(span: int) -> None:
 
 
 def enter(span: int, identifier: int) -> None:
-    """It is back in it."""
-    place = variable.get(None)
-    if place is not None:
-        _set_spans(place, [*_spans(place), span | identifier << 32])
+    """It is in it, or back in it."""
+    place = variable.get(None) or bytes(layout.PLACE_BYTES)
+    _set_spans(place, [*_spans(place), span | identifier << 32])
 
 
 def _spans(place: bytes) -> list[int]:

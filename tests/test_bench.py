@@ -13,12 +13,25 @@ from typing import Any
 
 import pytest
 
-from bench import collecting, delivery, functions, latency, others, peers, process, report, scale, start
+from bench import (
+    collecting,
+    delivery,
+    functions,
+    latency,
+    others,
+    peers,
+    process,
+    report,
+    scale,
+    specification,
+    start,
+)
 from bench.peer import Counted
 from commands import run
 
 ROOT = Path(__file__).parents[1]
 PRESENT = [name for name in peers.NAMES if peers.missing(name) is None]
+ONE_BY_ONE = [name for name in PRESENT if name not in specification.NAMES]
 SECONDS = 0.005
 
 
@@ -47,15 +60,29 @@ def test_each_peer_that_is_there_is_measured_and_tables_and_chart_name_it(tmp_pa
     tables, chart = tmp_path / "tables.md", tmp_path / "chart.svg"
     drawn = ["--markdown", str(tables), "--chart", str(chart)]
     figures = measure(tmp_path, "--parts", "costs", "--sizes", "32", *drawn)
-    assert [row["peer"] for row in figures["costs"]] == PRESENT
+    assert [row["peer"] for row in figures["costs"]] == ONE_BY_ONE
     assert len(figures["left_out"]) == len(peers.NAMES) - len(PRESENT)
     for row in figures["costs"]:
         assert_accounts(row)
         assert row["ns"]["low"] <= row["ns"]["median"] <= row["ns"]["high"]
     written = tables.read_text()
-    assert all(report.title(name) in written for name in PRESENT)
+    assert all(report.title(name) in written for name in ONE_BY_ONE)
     words = " ".join(ET.parse(chart).getroot().itertext())
-    assert all(report.title(name) in words for name in PRESENT if name not in {*report.OFF, *report.FLOORS})
+    assert all(report.title(name) in words for name in ONE_BY_ONE if name not in {*report.OFF, *report.FLOORS})
+
+
+def test_the_workloads_of_opentelemetry_are_measured_and_lose_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    figures = measure(tmp_path, "--parts", "specification")
+    rows = figures["specification"]
+    assert [(row["peer"], row["size"]) for row in rows] == [
+        (name, size) for size in specification.WORKLOADS for name in specification.NAMES
+    ]
+    for row in rows:
+        assert_accounts(row)
+        assert row["delivered"] == row["emitted"] > 0
+    written = report.text(figures)
+    assert all(report.title(name) in written for name in specification.NAMES)
 
 
 @pytest.fixture

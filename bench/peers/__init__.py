@@ -39,6 +39,9 @@ NAMES = (
     "logging_queue",
     "opentelemetry_span",
     "loguru_enqueue",
+    "specification_sdk",
+    "specification_bridge",
+    "specification_channel",
 )
 
 

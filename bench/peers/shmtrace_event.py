@@ -14,7 +14,9 @@ from bench.consumer import wait_for
 from bench.peer import Counted, Emitter, calling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from bench.peer import Cost
 
 NAME = "shmtrace event"
 FIRST_EVENT = "import shmtrace; shmtrace.attach().event(b'first event')"
@@ -91,3 +93,16 @@ def emitter(made: shmtrace.Channel, size: int) -> Emitter:
         return Counted(delivered(), told())
 
     return Emitter(calling(made.event, bytes(size)), counted=counted, arrived=delivered)
+
+
+def of_records(made: shmtrace.Channel, size: int, each: int, emit: Callable[[int], Cost]) -> Emitter:
+    """Each event is so many records."""
+    found = emitter(made, size)
+    count_records = found.counted
+    assert count_records is not None
+
+    def counted(emitted: int) -> Counted:
+        records = count_records(each * emitted)
+        return Counted(records.delivered // each, -(-records.told // each))
+
+    return Emitter(emit, counted=counted)

@@ -6,8 +6,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bench.peer import Cost, Counted
-from bench.peers.shmtrace_event import channel, collected, emitter
+from bench.peer import Cost
+from bench.peers.shmtrace_event import channel, collected, of_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,16 +29,7 @@ def spanning(size: int, run: Callable[[Channel], Callable[[int], None]]) -> Iter
             spans(count)
             return Cost(time.perf_counter() - begin, time.process_time() - cpu)
 
-        found = emitter(made, size)
-        count_records = found.counted
-        assert count_records is not None
-
-        def counted(emitted: int) -> Counted:
-            records = count_records(2 * emitted)
-            return Counted(records.delivered // 2, -(-records.told // 2))
-
-        found.emit, found.counted, found.arrived = emit, counted, None
-        yield found
+        yield of_records(made, size, 2, emit)
 
 
 @contextmanager

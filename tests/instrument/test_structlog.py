@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def logger(recorded: Recorded, package: Callable[[str], None]) -> Any:  # noqa: ANN401
+def logger(recorded: Recorded, package: Callable[[str], None]) -> Any:
     """A logger, and what its chain gave behind the processor is in its `passed`."""
     package("structlog")
     import structlog
@@ -24,7 +24,7 @@ def logger(recorded: Recorded, package: Callable[[str], None]) -> Any:  # noqa: 
     return structlog.wrap_logger(output, processors=[Processor(recorded.channel), structlog.processors.JSONRenderer()])
 
 
-def test_an_event_is_a_log_of_its_name_with_its_fields(logger: Any, recorded: Recorded) -> None:  # noqa: ANN401
+def test_an_event_is_a_log_of_its_name_with_its_fields(logger: Any, recorded: Recorded) -> None:
     logger.bind(user="anna").warning("basket full", items=[1, 2])
     (seen,) = recorded.seen()
     assert (seen.kind, seen.name) == ("log", "basket full")
@@ -32,14 +32,14 @@ def test_an_event_is_a_log_of_its_name_with_its_fields(logger: Any, recorded: Re
     assert seen.own["level"] in {30, "warning"}
 
 
-def test_the_dictionary_is_passed_on_unchanged(logger: Any, recorded: Recorded) -> None:  # noqa: ANN401
+def test_the_dictionary_is_passed_on_unchanged(logger: Any, recorded: Recorded) -> None:
     given = {"event": "x", "n": 1, "exc_info": (ValueError, ValueError("y"), None)}
     before = dict(given)
     assert Processor(recorded.channel)(None, "info", given) is given
     assert given == before
 
 
-def test_an_exception_is_there_with_type_text_and_traceback(logger: Any, recorded: Recorded) -> None:  # noqa: ANN401
+def test_an_exception_is_there_with_type_text_and_traceback(logger: Any, recorded: Recorded) -> None:
     try:
         raise ValueError("too many")  # noqa: TRY301
     except ValueError:
