@@ -3,8 +3,6 @@
 Cpus that the machine has not are simulated: $SHMTRACE_CPUS is the number of slots of a new channel, $SHMTRACE_CPU the
 cpu that a process believes to be on.
 
-* A process on each of the cpus emits numbered events; a consumer checks every byte (`bench.audit`), and
-  for each cpu what was emitted there is what came from there.
 * A process on each of the cpus emits numbered events; a consumer checks every byte (`bench.audit`), and for each cpu
   what was emitted there is what came from there.
 """

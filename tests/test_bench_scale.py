@@ -173,5 +173,7 @@ def test_the_judge_sees_a_torn_end(parts: list[bytearray], tmp_path: Path) -> No
 
 
 def test_growth_is_seen() -> None:
-    samples = [soak.Sample(1000, 5), soak.Sample(3000, 6), soak.Sample(2000, 5), None]
-    assert soak.growth(samples) == (2000, 1)
+    kept = [soak.Sample(1000, 5), soak.Sample(3000, 6), soak.Sample(2000, 6), soak.Sample(2000, 7), None]
+    assert soak.growth(kept) == (2000, 1)
+    now_and_then = [soak.Sample(1000, 5), soak.Sample(1000, 7), soak.Sample(1000, 7), soak.Sample(1000, 5)]
+    assert soak.growth(now_and_then) == (0, 0)
