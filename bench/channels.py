@@ -13,6 +13,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -114,6 +115,8 @@ def measure(size: Size) -> dict[str, Any]:
     """The figures.  Raises AssertionError where something does not add up."""
     names = [f"channels-{os.getpid()}-{number}" for number in range(size.channels)]
     figures: dict[str, Any] = dataclasses.asdict(size)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for this process and its producers
     with ExitStack() as stack:
         made = []
         for name in names:
