@@ -16,6 +16,7 @@ from ..notes import say
 from ..process import is_dead, start_ticks
 from ..segment import channel_names, open_streamed, segment_path
 from .loop import Collector
+from .watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +96,7 @@ def main(names: Sequence[str], *, all_channels: bool = False, session: int | Non
     """
     signals = _Signals()
     _allow_many_files()
+    watch()  # while there are descriptors
     watched = _Program(session) if session is not None else None
     crew = _Crew()
     try:
