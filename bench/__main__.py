@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import collecting, costs, delivery, latency, others, process, report, scale, start
+from . import collecting, costs, delivery, disabled, latency, others, process, report, scale, start
 from .machine import load, machine, memory_gb_per_s, versions
 from .peers import PEERS, missing, packages
 
@@ -36,6 +36,7 @@ def parts(
 
     return {
         "costs": lambda: costs.measure(names, sizes, seconds, environment),
+        "disabled": lambda: disabled.measure(seconds / 4),
         "scale": lambda: scale.measure(there(scale.NAMES), processes, seconds, environment),
         "start": lambda: start.measure(names, seconds, environment),
         "delivery": lambda: delivery.measure(there(delivery.NAMES), seconds, environment),
