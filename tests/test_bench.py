@@ -16,6 +16,7 @@ import pytest
 from bench import (
     collecting,
     delivery,
+    disabled,
     functions,
     latency,
     others,
@@ -104,6 +105,15 @@ def test_many_processes_and_the_way_to_the_end_are_measured() -> None:
     for row in [*together, *delivered]:
         assert_accounts(row)
         assert row["untold"] == 0
+
+
+def test_what_is_switched_off_is_measured_against_an_empty_builtin() -> None:
+    rows = disabled.measure(SECONDS)
+    states = {shape: [row["state"] for row in rows if row["shape"] == shape] for shape in disabled.SHAPES}
+    assert all(found[:3] == ["empty", "off", "unread"] for found in states.values())
+    assert {shape for shape, found in states.items() if found[3:] != ["disabled"]} == {"event", "log"}
+    (table,) = report.disabled(rows)
+    assert all(f"| {row['shape']}, {row['state']} " in table for row in rows)
 
 
 def test_the_start_of_a_worker_is_measured() -> None:

@@ -260,7 +260,8 @@ def room(size: int) -> Any:
     @intrinsic
     def stack(typingctx: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory = cgutils.alloca_once(builder, ir.ArrayType(_I64, (size + 7) // 8))
+            with builder.goto_entry_block():  # cgutils.alloca_once would fill it with zeros, at each call
+                memory = builder.alloca(ir.ArrayType(_I64, (size + 7) // 8))
             return builder.ptrtoint(memory, _I64)
 
         return types.int64(), generate
