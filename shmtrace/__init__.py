@@ -1,4 +1,7 @@
-"""Trace events of Python processes, through per-cpu pages in shared memory, as a CTF stream from a FIFO."""
+"""Trace events of Python processes, through per-cpu pages in shared memory, as a CTF stream from a FIFO.
+
+PYTEST_DONT_REWRITE: there is a plugin for pytest in here, and whoever calls pytest may have imported this before.
+"""
 
 TYPE_CHECKING = False  # importing typing costs more than all the rest of this module
 
