@@ -77,6 +77,12 @@ def test_it_is_an_entry_point_of_pytest() -> None:
     assert project["entry-points"]["pytest11"] == {"shmtrace": MODULE}
 
 
+def test_the_example_of_the_page_passes(project: Project) -> None:
+    example = re.search(r"# file: test_shop\.py\n(.*?)```", (ROOT / "docs/bridges.md").read_text(), re.DOTALL)
+    assert example is not None
+    project.passes(example[1], 1)
+
+
 def test_the_events_of_a_test_are_there_whenever_their_channel_was_attached(project: Project) -> None:
     project.passes(
         """
