@@ -660,4 +660,17 @@ def split(data: int, starts: int, picked: int, count: int, operations: int, targ
     return 0
 
 
-READER_ENTRIES = [walk, put, convert, merge, finish, gather, split]
+def pack(data: int, begins: int, ends: int, count: int, target: int, offsets: int) -> int:
+    """Puts pieces of `data` behind each other, and where they end there into `offsets`: i32, the first is 0."""
+    used = 0
+    store32(offsets, 0)
+    for number in range(count):
+        begin = load64(begins + 8 * number)
+        size = load64(ends + 8 * number) - begin
+        do.copy(target + used, data + begin, size)
+        used += size
+        store32(offsets + 4 * number + 4, used)
+    return used
+
+
+READER_ENTRIES = [walk, put, convert, merge, finish, gather, split, pack]

@@ -13,7 +13,7 @@ from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT
 from .decode import CODES
 from .description import EventClass
 from .log import LEVELS, unpack_log
-from .records import NOBODY, Record, decode_fields
+from .records import EXCEPTION, NOBODY, Record, decode_fields
 from .rows import WIDE, address_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .records import Writer
     from .rows import Array
 
-__all__ = ["KINDS", "LEVEL_NAMES", "Batch", "Column", "Pieces"]
+__all__ = ["EXCEPTION", "KINDS", "LEVEL_NAMES", "Batch", "Column", "Pieces"]
 
 KINDS = ("event", "begin", "end", "counter", "log", "loss")  # of `Batch.kind`; others are an unknown program's
 LEVEL_NAMES = (*LEVELS.values(), None)  # of `Batch.level`
@@ -51,6 +51,21 @@ class Pieces:
     begins: Array
     ends: Array
     kind: str  # str, bytes, or the type of the numbers
+    code: dict[str, Callable[..., int]] = dataclasses.field(repr=False)
+
+    def __getitem__(self, picked: Array) -> Pieces:
+        return Pieces(self.data, self.begins[picked], self.ends[picked], self.kind, self.code)
+
+    def packed(self) -> tuple[Array, Array]:
+        """The bytes of all, and the offsets between them."""
+        begins, ends = (np.ascontiguousarray(array, np.int64) for array in (self.begins, self.ends))
+        memory = np.empty(int((ends - begins).sum()), np.uint8)
+        offsets = np.empty(len(begins) + 1, np.int32)
+        self.code["pack"](
+            address_of(self.data), address_of(begins), address_of(ends), len(begins), address_of(memory),
+            address_of(offsets),
+        )  # fmt: skip
+        return memory, offsets
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -170,6 +185,15 @@ class Batch:
         """The classes of which there are records."""
         return [int(number) for number in np.flatnonzero(self._counts)]
 
+    def some(self, rows: Array) -> Batch:
+        """These records."""
+        columns = {
+            field.name: getattr(self, field.name)[rows]
+            for field in dataclasses.fields(self)
+            if field.name not in {"data", "classes", "threads", "contexts", "code"}
+        }
+        return dataclasses.replace(self, **columns)
+
     def body(self, row: int) -> memoryview:
         """The body of a record without the numbers of its kind."""
         made = self.classes[self.class_id[row]]
@@ -184,7 +208,7 @@ class Batch:
         if made is LOG_CLASS or any(kind == REST for _, kind in made.fields):
             begins = self.start[rows] + (LOG_HEAD_BYTES if made is LOG_CLASS else 0)
             ends = self.start[rows] + self.size[rows]
-            return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes")}
+            return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes", self.code)}
         if all(fixed_type(kind) is not None for _, kind in made.fields):
             whole = self._gather(made.fields, self.start, rows, 4 * made.own)
             return rows, {name: _plain(whole[name], kind) for name, kind in made.fields}
@@ -214,7 +238,7 @@ class Batch:
         for number, (name, kind) in enumerate(made.fields, start=1 if made.own else 0):
             begins, ends = pairs[:, number, 0], pairs[:, number, 1]
             if fixed_type(kind) is None:
-                columns[name] = Pieces(self.data, begins, ends, kind.removesuffix("[]"))
+                columns[name] = Pieces(self.data, begins, ends, kind.removesuffix("[]"), self.code)
             else:
                 starts = begins.astype(np.int32)
                 columns[name] = _plain(self._gather(((name, kind),), starts, every, 0)[name], kind)

@@ -32,7 +32,7 @@ FIRST_NAMELESS = 1 << 32
 
 def jitted() -> dict[str, Callable[..., int]]:
     """The jitted functions, by name.  Calls are made without the GIL."""
-    arguments = {"walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 4, "gather": 6, "split": 6}
+    arguments = {"walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 4, "gather": 6, "split": 6, "pack": 6}
     code = functions("reader")
     return {
         name: ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * count)(code[name])

@@ -24,8 +24,11 @@ from shmtrace.reader.records import ignore
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import TypeAlias
 
     from shmtrace.reader import Record
+
+    Step: TypeAlias = "tuple[int, int, tuple[int, bytes], int]"  # lane, writer, class and body, time since the last
 
 pytestmark = pytest.mark.timeout(100)
 many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -131,7 +134,7 @@ steps = st.lists(
 )
 
 
-def build(made: list[tuple[int, int, tuple[int, bytes], int]]) -> Trace:
+def build(made: list[Step]) -> Trace:
     """Records in three lanes that three writers of two processes wrote."""
     trace = Trace(describe(CLASSES))
     for number in range(3):
@@ -154,7 +157,7 @@ def build(made: list[tuple[int, int, tuple[int, bytes], int]]) -> Trace:
 
 @many
 @given(steps)
-def test_any_records_are_the_same(tmp_path: Path, made: list[tuple[int, int, tuple[int, bytes], int]]) -> None:
+def test_any_records_are_the_same(tmp_path: Path, made: list[Step]) -> None:
     check_all(build(made), tmp_path)
 
 
