@@ -47,7 +47,7 @@ def load_i32(at: int) -> int:
 def find(hashed: int, key: int) -> int:
     """The value of a key; -1: it has none."""
     mask, keys = load64(hashed + HASHED.mask), load64(hashed + HASHED.keys)
-    place = ((key * GOLDEN) >> 32) & mask
+    place = (do.times(key, GOLDEN) >> 32) & mask
     while True:
         there = load64(keys + 8 * place)
         if there == key:
@@ -60,7 +60,7 @@ def find(hashed: int, key: int) -> int:
 def put(hashed: int, key: int, value: int) -> int:
     """Sets the value of a key, for which there must be a free place; 1: it had none before."""
     mask, keys, values = load64(hashed + HASHED.mask), load64(hashed + HASHED.keys), load64(hashed + HASHED.values)
-    place = ((key * GOLDEN) >> 32) & mask
+    place = (do.times(key, GOLDEN) >> 32) & mask
     while True:
         there = load64(keys + 8 * place)
         if there < 0 or there == key:
@@ -286,7 +286,7 @@ def scaled(number: int, factor: int, divisor: int) -> tuple[bool, int]:
     if (abs(about) / EXACT + 2.0) * float(divisor) >= SAFE or abs(about) >= SAFE:
         return False, 0
     result = int(about)
-    rest = number * factor - result * divisor  # both overflow alike
+    rest = do.minus(do.times(number, factor), do.times(result, divisor))  # both overflow alike
     while rest < 0:
         result -= 1
         rest += divisor
@@ -308,7 +308,7 @@ def convert(rows: int, line: int, at: int) -> int:
     while at < count:
         cycles = load64(all_cycles + 8 * at)
         key = cycles ^ BIAS
-        gone = cycles - point
+        gone = do.minus(cycles, point)
         if key < low or key > high or (gone < 0) != (key < point ^ BIAS):
             break
         good, risen = scaled(gone, rise, run)
@@ -432,7 +432,9 @@ def merge(lanes: int, count: int, heap: int, target: int) -> int:
 @inlined
 def bucket_of(spans: int, process: int, number: int) -> int:
     """Address of the first of the entries whose keys have the same hash."""
-    place = ((number * GOLDEN + process * 0x9E37_79B1) >> 32) & load64(spans + SPANS.buckets_mask)
+    place = (do.plus(do.times(number, GOLDEN), do.times(process, 0x9E37_79B1)) >> 32) & load64(
+        spans + SPANS.buckets_mask
+    )
     return load64(spans + SPANS.buckets) + 4 * place
 
 

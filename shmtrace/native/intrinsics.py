@@ -354,6 +354,21 @@ def swapped(typingctx: Any, value: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+def _wrapping(operation: str) -> Any:
+    @intrinsic
+    def wrapping(typingctx: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, operation)(*args)
+
+        return types.int64(types.int64, types.int64), generate
+
+    return wrapping
+
+
+# Modulo 2**64.  Python's operators are compiled as if they never overflowed.
+times, minus, plus = _wrapping("mul"), _wrapping("sub"), _wrapping("add")
+
+
 @intrinsic
 def as_single(typingctx: Any, bits: Any) -> Any:
     """The 32 bits of the float that is nearest to the double of these 64 bits."""

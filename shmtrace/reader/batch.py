@@ -248,33 +248,36 @@ class Batch:
         """The same as the record reader gives them."""
         columns = (
             self.time_ns, self.monotonic_ns, self.cycles, self.class_id, self.cpu, self.lane, self.thread_id, self.span,
-            self.parent, self.task, self.context, self.start, self.size,
+            self.parent, self.task,
         )  # fmt: skip
-        data = self.data.data
-        for time_ns, steady, cycles, number, cpu, lane, thread, span, parent, task, context, start, size in zip(
-            *(column.tolist() for column in columns), strict=True
+        names, name_ids, levels = self.names, self.name_id.tolist(), self.level.tolist()
+        for row, (time_ns, steady, cycles, number, cpu, lane, thread, span, parent, task) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
         ):
-            made = self.classes[number]
-            body = data[start : start + size]
-            name, level, fields = made.name, made.level, _fields(made, body)
-            if made is LOG_CLASS and (log := unpack_log(body[LOG_HEAD_BYTES:])) is not None:
-                name, level, fields = log.name, log.level, log.fields
-            if context >= 0 and (around := unpack_log(self.contexts[context])) is not None:
-                for key, value in around.fields.items():
-                    fields.setdefault(key, value)
             begun, _, pid, tid, process, writer = self.threads[thread] if thread >= 0 else NOBODY
             yield Record(
-                time_ns, steady, cycles, name, made.kind, cpu, lane, pid, tid, process, writer, fields,
-                span or None, parent or None, task or None, level, begun,
+                time_ns, steady, cycles, names[name_ids[row]], self.classes[number].kind, cpu, lane, pid, tid, process,
+                writer, fields_of_row(self, row), span or None, parent or None, task or None, LEVEL_NAMES[levels[row]],
+                begun,
             )  # fmt: skip
 
 
-def _fields(made: EventClass, body: memoryview) -> Fields:
+def fields_of_row(batch: Batch, row: int) -> Fields:
+    """The fields of one record, with those of its context."""
+    made, context = batch.classes[batch.class_id[row]], int(batch.context[row])
+    start, size = int(batch.start[row]), int(batch.size[row])
+    body = batch.data.data[start : start + size]
     if made is LOG_CLASS:
-        return {}
-    if made.fields and made.fields[0][1] == REST:
-        return {made.fields[0][0]: bytes(body)}
-    return decode_fields(made, body)[1]
+        log = unpack_log(body[LOG_HEAD_BYTES:])
+        fields = {} if log is None else log.fields
+    elif made.fields and made.fields[0][1] == REST:
+        fields = {made.fields[0][0]: bytes(body)}
+    else:
+        fields = decode_fields(made, body)[1]
+    if context >= 0 and (around := unpack_log(batch.contexts[context])) is not None:
+        for key, value in around.fields.items():
+            fields.setdefault(key, value)
+    return fields
 
 
 def fixed_type(kind: str) -> tuple[Any, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ from hostile.packets import stream as broken_stream
 from hostile.streams import hostile_parts, joined, rich_trace
 from reader.build import Trace, describe, small_trace
 from shmtrace import wire
+from shmtrace.export.text import encode, plain_fields
 from shmtrace.reader import NotATrace, columns, read
 from shmtrace.reader.batch import KINDS, LEVEL_NAMES
 from shmtrace.reader.records import ignore
+from shmtrace.reader.shown import shown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +177,21 @@ def test_any_logs_are_the_same(made: list[tuple[int, bytes]]) -> None:
         [batch.names[number] for number in batch.name_id] for batch in columns.read(io.BytesIO(trace.stream))
     ] or [[]]
     assert names == [record.name for record in read(io.BytesIO(trace.stream))]
+
+
+@many
+@given(
+    st.lists(st.floats() | st.floats(width=32) | st.integers(-(1 << 60), 1 << 60).map(lambda n: n / 1000), min_size=1)
+)
+def test_floats_are_shown_as_python_shows_them(numbers: list[float]) -> None:
+    trace = Trace(describe(wire.event(16, "float", wire.class_fields("value:f64"))))
+    for number in numbers:
+        trace.lane().add(16, struct.pack("<2Id", 0, 0, number))
+    trace.lane().packet()
+    (batch,) = columns.read(io.BytesIO(trace.stream))
+    texts, offsets = shown_fields(batch)
+    shown = [texts[begin:end].tobytes().decode() for begin, end in itertools.pairwise(offsets.tolist())]
+    assert shown == [encode(plain_fields({"value": number})) for number in numbers]
 
 
 @many
