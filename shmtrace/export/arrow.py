@@ -46,12 +46,11 @@ _TYPES = {**_NUMBERS, "bool": pa.bool_(), "str": pa.string(), "bytes": pa.binary
 
 def events(batch: Batch) -> pa.RecordBatch:
     """A row an event."""
-    every = np.arange(len(batch))
     columns = [
         pa.array(batch.time_ns),
         pa.DictionaryArray.from_arrays(pa.array(batch.name_id), pa.array(batch.names, pa.string())),
         kinds(batch),
-        *who(batch, every),
+        *who(batch),
         json_fields(batch),
         pa.array(batch.span, mask=batch.span == 0),
         pa.array(batch.parent, mask=batch.parent == 0),
@@ -74,12 +73,13 @@ def levels(batch: Batch) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=nowhere), pa.array(LEVEL_NAMES[:-1], pa.string()))
 
 
-def who(batch: Batch, rows: Array) -> list[pa.Array]:
-    """Columns WHO of some records."""
-    threads = batch.thread_id[rows]
-    unknown = threads < 0
-    columns = [pa.array(batch.cpu[rows])]
-    columns += [pa.array(numbers[rows], mask=unknown) for numbers in (batch.pid, batch.tid)]
+def who(batch: Batch) -> list[pa.Array]:
+    """Columns WHO."""
+    threads = batch.thread_id
+    nobody = threads < 0
+    unknown = nobody if nobody.any() else None
+    columns = [pa.array(batch.cpu)]
+    columns += [pa.array(numbers, mask=unknown) for numbers in (batch.pid, batch.tid)]
     for names in ([thread.process for thread in batch.threads], [thread.thread for thread in batch.threads]):
         known: dict[str, int] = {}
         of_thread = np.array([*(known.setdefault(name, len(known)) for name in names), 0], np.int32)

@@ -63,7 +63,12 @@ class _File:
     """A Parquet file in the making."""
 
     def __init__(self, out: Path | BinaryIO, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(out, schema, compression=COMPRESSION)
+        names = [
+            field.name
+            for field in schema
+            if field.name != "fields" and (pa.types.is_dictionary(field.type) or pa.types.is_string(field.type))
+        ]
+        self._writer = pq.ParquetWriter(out, schema, compression=COMPRESSION, use_dictionary=names)
         self._held: list[pa.RecordBatch] = []
         self._rows = 0
         self._schema = schema

@@ -133,7 +133,7 @@ class Tables:
         starts = np.array([*(thread.start for thread in batch.threads), 0], np.uint64).astype(np.int64)
         columns = [
             pa.array(rows + self._records), pa.array(part.time_ns), pa.array(part.monotonic_ns), _names(part),
-            pa.array(kinds[part.class_id]), *arrow.who(part, np.arange(len(rows))),
+            pa.array(kinds[part.class_id]), *arrow.who(part),
             pa.array(starts[part.thread_id], mask=part.thread_id < 0),
             *(pa.array(numbers, mask=numbers == 0) for numbers in (part.span, part.parent, part.task)),
             arrow.json_fields(part),
@@ -162,7 +162,7 @@ def _typed_schema(made: EventClass) -> pa.Schema:
 
 def _typed_rows(batch: Batch, class_id: int, schema: pa.Schema) -> pa.RecordBatch:
     rows, fields = arrow.typed_columns(batch, class_id)
-    columns = [pa.array(batch.time_ns[rows]), *arrow.who(batch, rows)]
+    columns = [pa.array(batch.time_ns[rows]), *arrow.who(batch.some(rows))]
     for name, numbers in (("span", batch.span), ("parent", batch.parent)):
         if len(columns) < len(schema) - len(fields):
             assert schema.names[len(columns)] == name
@@ -180,7 +180,7 @@ def _counters(batch: Batch) -> pa.RecordBatch | None:
     values = np.concatenate([np.asarray(values, np.float64) for _, values in picked])
     order = np.argsort(rows, kind="stable")
     part = batch.some(rows[order])
-    columns = [pa.array(part.time_ns), _names(part), pa.array(values[order]), *arrow.who(part, np.arange(len(rows)))]
+    columns = [pa.array(part.time_ns), _names(part), pa.array(values[order]), *arrow.who(part)]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[COUNTERS])
 
 
