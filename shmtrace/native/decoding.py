@@ -7,10 +7,9 @@ of arrays that reader/columns.py made large enough for what it asks.
 from __future__ import annotations
 
 from .. import wire
-from . import intrinsics as do
+from . import primitives as do
 from . import rows as shared
-from .intrinsics import frozen, get64, load32, load64, store16, store32, store64
-from .lanes import apart, inlined, padded
+from .primitives import apart, frozen, get64, inlined, load32, load64, padded, store16, store32, store64
 
 ROWS, HASHED, TABLES, LINE = frozen(shared.ROWS), frozen(shared.HASHED), frozen(shared.TABLES), frozen(shared.LINE)
 SPANS, OPEN, OPEN_BYTES = frozen(shared.SPANS), frozen(shared.OPEN), shared.OPEN_BYTES

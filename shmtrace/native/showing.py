@@ -7,17 +7,10 @@ Floats: Raffaello Giulietti, "The Schubfach way to render doubles" (2020), with 
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
-from . import intrinsics as do
+from . import primitives as do
 from . import rows as shared
 from .decoding import find, load_i32, number_end, text_end
-from .intrinsics import frozen, get64, load32, load64, store32, store64
-from .lanes import apart, inlined
+from .primitives import apart, as_double, frozen, get64, high, inlined, load32, load64, store32, store64
 
 SHOWN, MEMBER, MEMBER_BYTES = frozen(shared.SHOWN), frozen(shared.MEMBER), shared.MEMBER_BYTES
 M_END, M_SIGNED, M_UNSIGNED, M_FLOAT, M_BOOL = (
@@ -41,29 +34,6 @@ WORDS = do.text('truefalsenull"NaN""Infinity""-Infinity"')
 TRUE, FALSE, NULL, NAN, INFINITY, MINUS_INFINITY = (0, 4), (4, 5), (9, 4), (13, 5), (18, 10), (28, 11)
 MOST_ENTRIES = 16
 keys_buffer = do.room(16 * MOST_ENTRIES)
-
-
-@intrinsic
-def high(typingctx: Any, a: Any, b: Any) -> Any:
-    """The upper 64 bits of an unsigned product."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        wide = ir.IntType(128)
-        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
-        return builder.trunc(builder.lshr(product, wide(64)), ir.IntType(64))
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def as_double(typingctx: Any, bits: Any) -> Any:
-    """The 64 bits of the double that the float of these 32 bits is."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        single = builder.bitcast(builder.trunc(args[0], ir.IntType(32)), ir.FloatType())
-        return builder.bitcast(builder.fpext(single, ir.DoubleType()), ir.IntType(64))
-
-    return types.int64(types.int64), generate
 
 
 @inlined

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from .. import wire
 from ..export.text import encode, plain_fields
-from ..native import functions
 from ..native.rows import (
     ALL_SHOWN,
     END_WANTED,
@@ -38,7 +36,7 @@ from ..native.rows import (
 from .batch import EXCEPTION, LOG_CLASS, REST, fields_of_row
 from .decode import CODES
 from .log import unpack_log
-from .rows import Hashed, address_of, words
+from .rows import Hashed, address_of, entry, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +138,7 @@ class _Shower:
 
 @functools.cache
 def _show() -> Callable[[int], int]:
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(functions("json")["show"])
+    return entry("json", "showing", "show", 1)
 
 
 @functools.cache
