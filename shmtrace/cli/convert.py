@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from shmtrace.cli import Complaints, strict_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -42,24 +44,31 @@ _FROM_BATCHES: dict[str, Callable[[Any, BinaryIO], None]] = {".parquet": _write_
     required=True,
     help="Where to: *.jsonl, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines to stdout.",
 )
-def command(trace: str, output: str) -> None:
+@strict_option
+def command(trace: str, output: str, *, strict: bool) -> None:
     """Convert TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin.
 
     The suffix of OUT says into what: .jsonl is JSON lines, .parquet a row an event.  A directory gets a directory of
     Parquet files for each table that `shmtrace query` has.
     """
+    complaints = Complaints()
+    _convert(sys.stdin.buffer if trace == "-" else trace, output, complaints)
+    if strict:
+        complaints.settle()
+
+
+def _convert(source: str | BinaryIO, output: str, warn: Callable[[str], None]) -> None:
     suffix = ".jsonl" if output == "-" else Path(output).suffix
-    source = sys.stdin.buffer if trace == "-" else trace
     if output.endswith("/") or Path(output).is_dir():
-        _write_directory(source, Path(output))
+        _write_directory(source, Path(output), warn)
         return
     items: Iterator[Any]
     if suffix in _FROM_RECORDS:
         from shmtrace.reader import read
 
-        items = read(source, warn=_complain)
+        items = read(source, warn=warn)
     elif suffix in _FROM_BATCHES:
-        items = _batches(source)
+        items = _batches(source, warn)
     else:
         known = ", ".join((*_FROM_RECORDS, *_FROM_BATCHES))
         raise click.UsageError(f"{output}: what format is that? A name that ends in {known} or /, or -")
@@ -73,19 +82,19 @@ def command(trace: str, output: str) -> None:
         write(itertools.chain(first, items), out)
 
 
-def _batches(source: str | BinaryIO) -> Iterator[Batch]:
+def _batches(source: str | BinaryIO, warn: Callable[[str], None]) -> Iterator[Batch]:
     from shmtrace.reader import columns
     from shmtrace.reader.errors import needs_extra
 
     with needs_extra("arrow", what="Parquet"):
         import shmtrace.export.parquet  # noqa: F401
-    return columns.read(source, warn=_complain)
+    return columns.read(source, warn=warn)
 
 
-def _write_directory(source: str | BinaryIO, directory: Path) -> None:
+def _write_directory(source: str | BinaryIO, directory: Path, warn: Callable[[str], None]) -> None:
     from shmtrace.reader.errors import DirectoryNotEmpty, needs_extra
 
-    batches = _batches(source)
+    batches = _batches(source, warn)
     with needs_extra("arrow", what="a directory of tables"):
         from shmtrace.export.parquet import write_tables
         from shmtrace.export.query import save_spans
@@ -94,7 +103,3 @@ def _write_directory(source: str | BinaryIO, directory: Path) -> None:
     first = list(itertools.islice(batches, 1))
     write_tables(itertools.chain(first, batches), directory)
     save_spans(directory)
-
-
-def _complain(line: str) -> None:
-    click.echo(f"shmtrace: {line}", err=True)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shmtrace.cli import Complaints, strict_option
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from shmtrace.reader.batch import Batch
 
@@ -25,7 +27,8 @@ WIDEST = 80  # column of a table that is not the last
 @click.argument("sql")
 @click.option("--json", "style", flag_value="json", help="JSON lines instead of a table.")
 @click.option("--csv", "style", flag_value="csv", help="CSV with a header instead of a table.")
-def command(trace: str, sql: str, style: str | None) -> None:
+@strict_option
+def command(trace: str, sql: str, style: str | None, *, strict: bool) -> None:
     """Ask TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin, in SQL (DuckDB's).
 
     TRACE may also be a directory that `shmtrace convert -o DIR/` made.  Tables are events, spans, counters, writers,
@@ -35,24 +38,27 @@ def command(trace: str, sql: str, style: str | None) -> None:
 
     with needs_extra("arrow", what="query"):
         from shmtrace.export import query
+    complaints = Complaints()
     with contextlib.ExitStack() as stack:
         try:
             path = Path(trace)
             if trace != "-" and query.is_dataset(path):
                 result = stack.enter_context(query.open_dataset(path, sql))
             else:
-                result = stack.enter_context(query.answer(lambda: _batches(trace), sql))
+                result = stack.enter_context(query.answer(lambda: _batches(trace, complaints), sql))
             names = [column[0] for column in result.description or ()]
             rows = itertools.chain.from_iterable(iter(lambda: result.fetchmany(ROWS_AT_ONCE), []))
             {"json": _write_json, "csv": _write_csv, None: _write_table}[style](names, rows)
         except query.QueryError as error:
             raise click.UsageError(str(error)) from None
+    if strict:
+        complaints.settle()
 
 
-def _batches(trace: str) -> Iterable[Batch]:
+def _batches(trace: str, warn: Callable[[str], None]) -> Iterable[Batch]:
     from shmtrace.reader import columns
 
-    return columns.read(sys.stdin.buffer if trace == "-" else trace, warn=_complain)
+    return columns.read(sys.stdin.buffer if trace == "-" else trace, warn=warn)
 
 
 def _write_json(names: list[str], rows: Iterable[tuple[object, ...]]) -> None:
@@ -90,7 +96,3 @@ def _text(value: object) -> str:
         return ""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _complain(line: str) -> None:
-    click.echo(f"shmtrace: {line}", err=True)

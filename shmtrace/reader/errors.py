@@ -17,6 +17,7 @@ __all__ = [
     "NoSuchTable",
     "NotATrace",
     "OutputFailed",
+    "TraceDamaged",
     "TraceWarning",
     "needs_extra",
 ]
@@ -44,6 +45,10 @@ class NoSuchTable(ShmtraceError, LookupError):
 
 class ExtraMissing(ShmtraceError, ImportError):
     """A package that this needs, and shmtrace does not, is not installed."""
+
+
+class TraceDamaged(ShmtraceError):
+    """A part of a trace could not be read, and that was not to be."""
 
 
 class TraceWarning(UserWarning):

@@ -110,3 +110,16 @@ def test_a_trace_becomes_a_directory_of_tables_that_can_be_asked(tmp_path: Path)
     again = commands.run("convert", trace, "-o", f"{tmp_path}/out/")
     assert (again.returncode, len(again.stderr.splitlines())) == (1, 1)
     assert "not empty" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("query", COUNTS), ("convert", "-o", "out.jsonl"), ("convert", "-o", "out.parquet")]
+)
+def test_damage_is_named_and_a_failure_only_where_asked_for(tmp_path: Path, command: tuple[str, ...]) -> None:
+    trace = small_trace().garbage(b"garbage").save(tmp_path / "trace")
+    arguments: list[str | Path] = [command[0], trace, *command[1:]]
+    usual, strict = commands.run(*arguments, cwd=tmp_path), commands.run(*arguments, "--strict", cwd=tmp_path)
+    assert (usual.returncode, len(usual.stderr.splitlines())) == (0, 1)
+    assert strict.returncode == 1
+    assert strict.stderr == usual.stderr + "shmtrace: the trace is damaged, as said above; what could be read was\n"
+    assert strict.stdout == usual.stdout
