@@ -25,8 +25,9 @@ LOG_NAME, LOG_SPAN, LOG_CONTEXT, LOG_LEVEL = wire.LOG_NAME, wire.LOG_SPAN, wire.
 RECORD_BYTES = wire.RECORD_BYTES
 BY_THREAD = wire.BY_THREAD
 WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
+LONG_RUN = 16  # rows that are moved a column at a time
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-EXACT = 2.0**50  # a quotient below this part of it is off by less than one
+INEXACT = 2.0**-50  # a quotient of doubles is off by less than this part of it
 SAFE = 2.0**62
 
 
@@ -279,10 +280,10 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
 
 
 @inlined
-def scaled(number: int, factor: int, divisor: int) -> tuple[bool, int]:
+def scaled(number: int, factor: int, divisor: int, ratio: float) -> tuple[bool, int]:
     """`number * factor // divisor`, exact; False: its parts are too large for this."""
-    about = float(number) * float(factor) / float(divisor)
-    if (abs(about) / EXACT + 2.0) * float(divisor) >= SAFE or abs(about) >= SAFE:
+    about = float(number) * ratio
+    if (abs(about) * INEXACT + 2.0) * float(divisor) >= SAFE or abs(about) >= SAFE:
         return False, 0
     result = int(about)
     rest = do.minus(do.times(number, factor), do.times(result, divisor))  # both overflow alike
@@ -304,14 +305,17 @@ def convert(rows: int, line: int, at: int) -> int:
     low, high, point = load64(line + LINE.low), load64(line + LINE.high), load64(line + LINE.cycles)
     rise, run, drift = load64(line + LINE.rise), load64(line + LINE.run), load64(line + LINE.drift)
     monotonic, offset = load64(line + LINE.monotonic), load64(line + LINE.offset)
+    if run <= 0:  # there is no line yet
+        return at
+    rising, drifting = float(rise) / float(run), float(drift) / float(run)
     while at < count:
         cycles = load64(all_cycles + 8 * at)
         key = cycles ^ BIAS
         gone = do.minus(cycles, point)
         if key < low or key > high or (gone < 0) != (key < point ^ BIAS):
             break
-        good, risen = scaled(gone, rise, run)
-        well, drifted = (True, 0) if drift == 0 else scaled(gone, drift, run)
+        good, risen = scaled(gone, rise, run, rising)
+        well, drifted = (True, 0) if drift == 0 else scaled(gone, drift, run, drifting)
         about = float(monotonic) + float(risen)
         if not (good and well and abs(about) < SAFE and abs(about + float(offset) + float(drifted)) < SAFE):
             break
@@ -367,6 +371,31 @@ def move_rows(source: int, target: int, limit_key: int, inclusive: bool) -> bool
     lanes_from, lanes_to = load64(source + ROWS.lanes), load64(target + ROWS.lanes)
     data_to = load64(target + ROWS.data)
     good = True
+    stop = at
+    while stop < min(last, at + most - count):
+        key = load64(keys + 8 * stop)
+        if key > limit_key or (key == limit_key and not inclusive):
+            break
+        stop += 1
+    run = stop - at
+    if run >= LONG_RUN:  # bodies stand behind each other, in the order of their rows
+        begin = load32(starts_from + 4 * at)
+        size = load32(starts_from + 4 * stop - 4) + load32(sizes_from + 4 * stop - 4) - begin
+        if used + size <= room:
+            do.copy(cycles_to + 8 * count, cycles_from + 8 * at, 8 * run)
+            do.copy(time_to + 8 * count, time_from + 8 * at, 8 * run)
+            do.copy(steady_to + 8 * count, steady_from + 8 * at, 8 * run)
+            do.copy(classes_to + 4 * count, classes_from + 4 * at, 4 * run)
+            do.copy(threads_to + 4 * count, threads_from + 4 * at, 4 * run)
+            do.copy(sizes_to + 4 * count, sizes_from + 4 * at, 4 * run)
+            do.copy(cpus_to + 2 * count, cpus_from + 2 * at, 2 * run)
+            do.copy(lanes_to + 2 * count, lanes_from + 2 * at, 2 * run)
+            do.copy(data_to + used, data + begin, size)
+            for number in range(run):
+                store32(starts_to + 4 * (count + number), load32(starts_from + 4 * (at + number)) - begin + used)
+            used += size
+            count += run
+            at = stop
     while at < last:
         key = load64(keys + 8 * at)
         if key > limit_key or (key == limit_key and not inclusive):

@@ -20,10 +20,10 @@ from .clock import Clock
 from .contexts import Contexts
 from .description import OWN_FIELDS, describe
 from .errors import InvalidDescription, NotATrace, TraceWarning, needs_extra
-from .files import Directory, Lane, is_file, open_file, parsed
+from .files import Directory, Lane, first_records, is_file, open_file, parsed
 from .log import unpack_log
 from .spans import Spans
-from .stream import Metadata, Packet, RecordDamaged, Skipped, heads, struct_of
+from .stream import COLLECTORS_IDS, Metadata, Packet, RecordDamaged, Skipped, heads, struct_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .stream import Head, Item
 
 __all__ = [
-    "COLLECTORS_IDS",
     "MOST_WRITERS",
     "Decoder",
     "Record",
@@ -52,9 +51,6 @@ __all__ = [
 NAME_BYTES = WIDTHS["Name48"]
 MOST_WRITERS = 1 << 20  # known in all lanes together; one more, and all are forgotten
 ROUND_S = 0.05  # between two looks at a directory that is being recorded
-
-# made by the collector, ahead of the others
-COLLECTORS_IDS = frozenset({wire.ID_WRITER, wire.ID_LOSS, wire.ID_CLOCK})
 
 _WRITER = struct_of(wire.WRITER_BODY)
 _LOSS = struct_of(wire.LOSS_BODY)
@@ -449,10 +445,6 @@ def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> I
         yield from decoder.records(items, place)
 
 
-def ignore(_line: str) -> None:
-    """What is wrong is told when it is read once more."""
-
-
 class _Directory:
     """A trace directory, which may still grow."""
 
@@ -474,7 +466,7 @@ class _Directory:
         uuid = self._directory.uuid
         if not self._lanes:  # clock records tell of what came before them: look at those of all lanes first
             for path, size in sizes.items():
-                for items in Lane(path, uuid).items(size, ignore, last=True):
+                for items in first_records(path, uuid, size):
                     self._decoder.learn(items, contexts=False)
             self._decoder.settled = last
         for path in sizes.keys() - self._lanes.keys():

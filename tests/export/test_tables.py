@@ -18,7 +18,7 @@ from shmtrace import wire
 from shmtrace.export.text import json_line
 from shmtrace.reader import NotATrace, columns, read
 from shmtrace.reader.errors import NoSuchTable
-from shmtrace.reader.records import ignore
+from shmtrace.reader.files import ignore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from shmtrace import wire
 from shmtrace.export.text import encode, plain_fields
 from shmtrace.reader import NotATrace, columns, read
 from shmtrace.reader.batch import KINDS, LEVEL_NAMES
-from shmtrace.reader.records import ignore
+from shmtrace.reader.files import ignore
 from shmtrace.reader.shown import shown_fields
 
 if TYPE_CHECKING:
@@ -237,6 +237,22 @@ def test_a_lane_whose_time_runs_backwards_is_merged_as_records_are(tmp_path: Pat
         trace.lane(number % 3).at(cycles).blob(bytes([number])).packet()
     path = trace.save_directory(tmp_path / "trace")
     check_same(lambda: path)
+
+
+def test_long_runs_of_a_lane_are_merged_in_order(tmp_path: Path) -> None:
+    trace = Trace()
+    for number in range(2000):
+        lane = trace.lane(number // 50 % 3).at(number + number % 7 * (number // 700))
+        lane.blob(b"x" * (number % 40))
+        if number % 300 == 0:
+            lane.packet()
+    for lane in trace.lanes.values():
+        lane.packet()
+    path = trace.save_directory(tmp_path / "trace")
+    check_same(lambda: path)
+    blobs = [bytes(record.fields["blob"]) for record in read(path)]  # type: ignore[call-overload]
+    got = [bytes(r.fields["blob"]) for b in columns.read(path, rows=77) for r in b.records()]  # type: ignore[call-overload]
+    assert got == blobs
 
 
 def test_what_is_no_trace_is_refused(tmp_path: Path) -> None:
