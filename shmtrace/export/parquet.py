@@ -24,6 +24,7 @@ __all__ = ["directory_of", "one_table", "write_events", "write_tables"]
 
 GROUP_ROWS = 1 << 18  # of a row group
 PART_ROWS = 1 << 23  # of a file of a directory
+JSON_COLUMN = "fields"  # no two alike, and nobody asks for a range of them
 COMPRESSION = "zstd"
 
 
@@ -63,12 +64,16 @@ class _File:
     """A Parquet file in the making."""
 
     def __init__(self, out: Path | BinaryIO, schema: pa.Schema) -> None:
-        names = [
-            field.name
-            for field in schema
-            if field.name != "fields" and (pa.types.is_dictionary(field.type) or pa.types.is_string(field.type))
-        ]
-        self._writer = pq.ParquetWriter(out, schema, compression=COMPRESSION, use_dictionary=names)
+        texts = [field.name for field in schema if _is_text(field.type) and field.name != JSON_COLUMN]
+        numbers = [name for name in ("time_ns", "span", "parent") if name in schema.names]
+        self._writer = pq.ParquetWriter(
+            out,
+            schema,
+            compression=COMPRESSION,
+            use_dictionary=texts,
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+            write_statistics=[name for name in schema.names if name != JSON_COLUMN],
+        )
         self._held: list[pa.RecordBatch] = []
         self._rows = 0
         self._schema = schema
@@ -87,6 +92,10 @@ class _File:
     def close(self) -> None:
         self._flush()
         self._writer.close()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_string(kind))
 
 
 def write_events(batches: Iterable[Batch], out: BinaryIO) -> None:

@@ -35,7 +35,6 @@ LOG_CLASS = EventClass(-2, "log", "log", None, 2, (("msgpack", REST),))
 RAW_LOG_CLASS = EventClass(-3, "log", "log", "info", 0, (("msgpack", REST),))
 LOSS_CLASS = EventClass(-4, "loss", "loss", None, 0, (("reason", "str"), ("count", "u64")))
 CONTEXT_CLASS = EventClass(-5, "", "context", None, 2, ())
-SHORT_NAME_BYTES = 34  # the map's first byte, a key of 0, and a text of msgpack's shortest kind
 RESERVED_CLASSES = (BLOB_CLASS, LOG_CLASS, RAW_LOG_CLASS, LOSS_CLASS, CONTEXT_CLASS)
 BLOB, LOG, RAW_LOG, LOSS, CONTEXT = range(5)
 assert tuple(level for level, _ in wire.LEVELS[:-1]) == LEVEL_STEPS
@@ -149,18 +148,21 @@ class Batch:
         of_class = np.array([names.setdefault(made.name, len(names)) for made in self.classes], np.int32)
         numbers = of_class[self.class_id]
         logs = self.rows_of(LOG)
-        data, begins, ends = self.data.data, self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
+        begins, ends = self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
+        data = self.data.tobytes() if len(logs) else b""
         seen: dict[bytes, int] = {}
-        for row, begin, end in zip(logs.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            short = bytes(data[begin + 1 : begin + SHORT_NAME_BYTES])
-            key = short[: 2 + (short[1] & 31)] if len(short) > 1 and short[0] == 0 and 0xA0 <= short[1] < 0xC0 else b""
+        found = []
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            # the map's first byte, then usually a key of 0 and a text of msgpack's shortest kind
+            key = data[begin + 1 : begin + 3 + (data[begin + 2] & 31)] if end - begin > 2 else b""
             number = seen.get(key)
             if number is None:
                 log = unpack_log(data[begin:end])
                 number = names.setdefault("log" if log is None else log.name, len(names))
-                if key:
+                if key[:1] == b"\0" and 0xA0 <= key[1] < 0xC0:
                     seen[key] = number
-            numbers[row] = number
+            found.append(number)
+        numbers[logs] = found
         return numbers, list(names)
 
     @property

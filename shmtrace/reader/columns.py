@@ -63,7 +63,7 @@ from .records import (
     warn_of,
     writer_of,
 )
-from .rows import COLUMNS, Hashed, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .rows import COLUMNS, WIDE, Hashed, OpenSpans, Rows, Tables, address_of, jitted, signed, words
 from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
 
 if TYPE_CHECKING:
@@ -485,7 +485,7 @@ class Decoder:
                 at += 1
         self._before += count
         if kept:
-            yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data)
+            yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
 
     def _batch(self, rows: dict[str, Array], data: Array) -> Batch:
         return Batch(
