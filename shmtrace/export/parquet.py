@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from .tables import SPAN_RECORDS, SPANS, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor, Future
     from pathlib import Path
     from typing import BinaryIO
 
@@ -31,7 +33,8 @@ COMPRESSION = "zstd"
 class _Table:
     """A table's files in the making: `part-0.parquet`, and so on."""
 
-    def __init__(self, directory: Path, schema: pa.Schema) -> None:
+    def __init__(self, directory: Path, schema: pa.Schema, pool: Executor) -> None:
+        self._pool = pool
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._schema = schema
@@ -41,7 +44,7 @@ class _Table:
 
     def add(self, rows: pa.RecordBatch) -> None:
         if self._writer is None:
-            self._writer = _File(self._directory / f"part-{self._parts}.parquet", self._schema)
+            self._writer = _File(self._directory / f"part-{self._parts}.parquet", self._schema, self._pool)
             self._parts += 1
             self._rows = 0
         self._writer.add(rows)
@@ -61,9 +64,11 @@ class _Table:
 
 
 class _File:
-    """A Parquet file in the making."""
+    """A Parquet file in the making.  A row group is written by the pool while the next one is decoded."""
 
-    def __init__(self, out: Path | BinaryIO, schema: pa.Schema) -> None:
+    def __init__(self, out: Path | BinaryIO, schema: pa.Schema, pool: Executor) -> None:
+        self._pool = pool
+        self._pending: Future[None] | None = None
         texts = [field.name for field in schema if _is_text(field.type) and field.name != JSON_COLUMN]
         numbers = [name for name in ("time_ns", "span", "parent") if name in schema.names]
         self._writer = pq.ParquetWriter(
@@ -85,12 +90,20 @@ class _File:
             self._flush()
 
     def _flush(self) -> None:
+        self._wait()
         if self._held:
-            self._writer.write_table(pa.Table.from_batches(self._held, self._schema))
+            table = pa.Table.from_batches(self._held, self._schema)
+            self._pending = self._pool.submit(self._writer.write_table, table)
         self._held, self._rows = [], 0
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def close(self) -> None:
         self._flush()
+        self._wait()
         self._writer.close()
 
 
@@ -100,10 +113,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def write_events(batches: Iterable[Batch], out: BinaryIO) -> None:
     """A row an event."""
-    file = _File(out, EVENTS_SCHEMA)
-    for batch in batches:
-        file.add(events(batch))
-    file.close()
+    with ThreadPoolExecutor(1) as pool:
+        file = _File(out, EVENTS_SCHEMA, pool)
+        for batch in batches:
+            file.add(events(batch))
+        file.close()
 
 
 def directory_of(directory: Path, table: str) -> Path:
@@ -117,22 +131,23 @@ def write_tables(
     """Writes the tables that are wanted; the schemas of all.  Of `spans`, the records of which it is made."""
     tables = Tables(wanted)
     files: dict[str, _Table] = {}
+    with ThreadPoolExecutor(1) as pool:
 
-    def add(name: str, rows: pa.RecordBatch) -> None:
-        if name not in files:
-            files[name] = _Table(directory_of(directory, name), rows.schema)
-        files[name].add(rows)
+        def add(name: str, rows: pa.RecordBatch) -> None:
+            if name not in files:
+                files[name] = _Table(directory_of(directory, name), rows.schema, pool)
+            files[name].add(rows)
 
-    for batch in batches:
-        for name, rows in tables.add(batch):
+        for batch in batches:
+            for name, rows in tables.add(batch):
+                add(name, rows)
+        for name, rows in tables.end():
             add(name, rows)
-    for name, rows in tables.end():
-        add(name, rows)
-    for name, schema in tables.schemas.items():
-        if wanted(name) and name not in files:
-            files[name] = _Table(directory_of(directory, name), schema)
-    for file in files.values():
-        file.close()
+        for name, schema in tables.schemas.items():
+            if wanted(name) and name not in files:
+                files[name] = _Table(directory_of(directory, name), schema, pool)
+        for file in files.values():
+            file.close()
     return tables.schemas
 
 
