@@ -22,6 +22,7 @@ from bench import (
     others,
     peers,
     process,
+    reading,
     report,
     scale,
     specification,
@@ -169,3 +170,11 @@ def test_a_percentile_is_a_value_that_occurred(share: float) -> None:
 def test_what_is_neither_delivered_nor_told_is_untold() -> None:
     assert process.accounts(10, Counted(6, 3)) == {"emitted": 10, "delivered": 6, "told": 3, "untold": 1}
     assert process.accounts(10, None) == {"emitted": 10}
+
+
+def test_ways_to_read_a_trace_are_compared(tmp_path: Path) -> None:
+    reading.record(tmp_path / "trace", 400)
+    assert reading.decode(tmp_path / "trace") == 400
+    seconds = reading.measure(tmp_path / "trace", 1)
+    assert "columns" in seconds
+    assert all(took > 0 for times in seconds.values() for took in times)

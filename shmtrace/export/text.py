@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ..reader import Record
     from ..reader.spans import OpenSpan
 
-__all__ = ["json_line", "open_span_line", "text_line"]
+__all__ = ["encode", "json_line", "open_span_line", "plain_fields", "plain_value", "text_line"]
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 USUAL_LEVELS = {None, "info"}  # go without saying
 _MARKS = {"begin": "> ", "end": "< "}
 
@@ -40,7 +40,7 @@ def json_line(record: Record) -> str:
         "tid": record.tid,
         "process": record.process,
         "thread": record.thread,
-        "fields": _plain_fields(record.fields),
+        "fields": plain_fields(record.fields),
     }
     if record.span is not None:
         line["span"] = record.span
@@ -48,7 +48,7 @@ def json_line(record: Record) -> str:
         line["parent"] = record.parent
     if record.level not in USUAL_LEVELS:
         line["level"] = record.level
-    return _encode(line)
+    return encode(line)
 
 
 def text_line(record: Record) -> str:
@@ -87,7 +87,8 @@ def _fields(record: Record) -> str:
     return "".join(f" {name}={_shown(value)}" for name, value in record.fields.items())
 
 
-def _plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dict[str, object]:
+def plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dict[str, object]:
+    """Fields as JSON has them."""
     plain: dict[str, object] = {}
     for key, value in fields.items():
         name = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
@@ -98,11 +99,11 @@ def _plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dic
             else:
                 plain[name] = text
         else:
-            plain[name] = _plain(value)
+            plain[name] = plain_value(value)
     return plain
 
 
-def _plain(value: object) -> object:
+def plain_value(value: object) -> object:
     """What JSON has in place of a value."""
     plain: object
     if value is None or isinstance(value, (str, int)):
@@ -113,9 +114,9 @@ def _plain(value: object) -> object:
         text = _utf8(value)
         plain = {"base64": base64.b64encode(value).decode("ascii")} if text is None else text
     elif isinstance(value, dict):
-        plain = _plain_fields(value)
+        plain = plain_fields(value)
     elif isinstance(value, (list, tuple)):
-        plain = [_plain(item) for item in value]
+        plain = [plain_value(item) for item in value]
     else:  # of another type that msgpack knows, such as its time stamps
         plain = str(value)
     return plain

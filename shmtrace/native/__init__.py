@@ -23,6 +23,7 @@ UNITS = {
     "kernel": ("kernel", "KERNEL_ENTRIES"),
     "collector": ("collect", "COLLECTOR_ENTRIES"),
     "reader": ("decoding", "READER_ENTRIES"),
+    "json": ("showing", "JSON_ENTRIES"),
 }
 DIGEST_BYTES = 8
 TURN_LIMIT_S = 120.0  # whoever compiles for longer is stopped

@@ -355,6 +355,44 @@ def swapped(typingctx: Any, value: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+def _wrapping(operation: str) -> Any:
+    @intrinsic
+    def wrapping(typingctx: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, operation)(*args)
+
+        return types.int64(types.int64, types.int64), generate
+
+    return wrapping
+
+
+# Modulo 2**64.  Python's operators are compiled as if they never overflowed.
+times, minus, plus = _wrapping("mul"), _wrapping("sub"), _wrapping("add")
+
+
+@intrinsic
+def high(typingctx: Any, a: Any, b: Any) -> Any:
+    """The upper 64 bits of an unsigned product."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        return builder.trunc(builder.lshr(product, wide(64)), _I64)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def as_double(typingctx: Any, bits: Any) -> Any:
+    """The 64 bits of the double that the float of these 32 bits is."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        single = builder.bitcast(builder.trunc(args[0], _I32), ir.FloatType())
+        return builder.bitcast(builder.fpext(single, ir.DoubleType()), _I64)
+
+    return types.int64(types.int64), generate
+
+
 @intrinsic
 def as_single(typingctx: Any, bits: Any) -> Any:
     """The 32 bits of the float that is nearest to the double of these 64 bits."""
