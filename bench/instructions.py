@@ -1,8 +1,8 @@
 """How many instructions a call takes: `python -m bench.instructions`, counted by valgrind, the same in each run.
 
 Each shape runs in two processes with different numbers of calls, and so does `len(b)`; what a call of the shape takes
-more than one of `len(b)` is left.  valgrind knows no AVX-512, so numba is told to compile for an older cpu, into a cache
-of its own.  The channel is a flight recorder and the cpu is given, so that nothing else has a part in it.
+more than one of `len(b)` is left.  valgrind knows no AVX-512, so numba is told to compile for an older cpu, into
+a cache of its own.  The channel is a flight recorder and the cpu is given, so that nothing else has a part in it.
 """
 
 from __future__ import annotations
@@ -14,64 +14,36 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING
+import timeit
+from pathlib import Path
 
 import shmtrace
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 FEW, MANY = 10_000, 30_000
 BLOB = b"x" * 32
+STATEMENTS = {
+    "len": "len(blob)",
+    "event": "event(blob)",
+    "tracepoint": 'request(200, 0.5, "/index")',
+    "counter": "depth(17)",
+    "span": "with plain: pass",
+    "span with a field": "with load(3): pass",
+    "log of two fields": 'log("cache miss", key="a1", tried=3)',
+}
 LIMIT_S = 300
-
-
-def runs(channel: shmtrace.Channel) -> dict[str, Callable[[int], object]]:
-    """What makes so many calls, by the name of their shape."""
-    event, log = channel.event, channel.log
-    request = channel.tracepoint("request", status="u16", latency="f64", path="str")
-    depth, plain, load = channel.counter("depth"), channel.span("plain"), channel.span("load", shard="u32")
-
-    def calls(function: Callable[[bytes], object]) -> Callable[[int], object]:
-        def run(count: int) -> None:
-            for _ in range(count):
-                function(BLOB)
-
-        return run
-
-    def tracepoint(count: int) -> None:
-        for _ in range(count):
-            request(200, 0.5, "/index")
-
-    def counter(count: int) -> None:
-        for _ in range(count):
-            depth(17)
-
-    def span(count: int) -> None:
-        for _ in range(count):
-            with plain:
-                pass
-
-    def span_field(count: int) -> None:
-        for _ in range(count):
-            with load(3):
-                pass
-
-    def log_two(count: int) -> None:
-        for _ in range(count):
-            log("cache miss", key="a1", tried=3)
-
-    return {
-        "len": calls(len), "event": calls(event), "tracepoint": tracepoint, "counter": counter,
-        "span": span, "span with a field": span_field, "log of two fields": log_two,
-    }  # fmt: skip
 
 
 def run_here(shape: str, count: int) -> None:
     """What the counted process does."""
     channel = shmtrace.create_channel(f"instructions-{os.getpid()}", mode="overwrite", page_size=1 << 16, pages=256)
     try:
-        runs(channel)[shape](count)
+        names = {
+            "blob": BLOB, "event": channel.event, "log": channel.log,
+            "request": channel.tracepoint("request", status="u16", latency="f64", path="str"),
+            "depth": channel.counter("depth"), "plain": channel.span("plain"),
+            "load": channel.span("load", shard="u32"),
+        }  # fmt: skip
+        timeit.Timer(STATEMENTS[shape], globals=names).timeit(count)
     finally:
         channel.close()
         shmtrace.remove_channel(channel.name)
@@ -84,7 +56,7 @@ def count_instructions(shape: str, count: int, cache: str) -> int:
         "SHMTRACE_CACHE": cache, "PYTHONHASHSEED": "0",
     }  # fmt: skip
     command = [sys.executable, "-m", "bench.instructions", "--one", shape, str(count)]
-    if not os.listdir(cache):  # compile once, at full speed
+    if next(Path(cache).iterdir(), None) is None:  # compile once, at full speed
         subprocess.run(command, env=environment, check=True, timeout=LIMIT_S)
     valgrind = ["valgrind", "--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={os.devnull}"]
     done = subprocess.run(
@@ -105,13 +77,10 @@ def measure(shapes: list[str]) -> dict[str, float]:
     return {shape: number if shape == "len" else number - each["len"] for shape, number in each.items()}
 
 
-SHAPES = ["event", "tracepoint", "counter", "span", "span with a field", "log of two fields"]
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=", ".join(SHAPES))
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help=", ".join(STATEMENTS))
     parser.add_argument("--one", nargs=2, metavar=("SHAPE", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -119,7 +88,7 @@ def main() -> None:
     elif shutil.which("valgrind") is None:
         sys.exit("bench.instructions: valgrind is not installed")
     else:
-        for shape, number in measure(options.shapes or SHAPES).items():
+        for shape, number in measure(options.shapes or list(STATEMENTS)[1:]).items():
             print(f"{shape:20} {number:8.1f}{'   instructions a loop' if shape == 'len' else '   more'}")
 
 
