@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 from pathlib import Path
@@ -11,28 +12,20 @@ import click
 
 from shmtrace.cli import Complaints, strict_option
 
+from .choosing import choosing_options, make_filter, make_lines, refuse_times
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from shmtrace.reader import Record
     from shmtrace.reader.batch import Batch
 
+LINES, TEXT, PARQUET = ".jsonl", ".txt", ".parquet"
 
-def _write_jsonl(records: Iterable[Record], out: BinaryIO) -> None:
-    from shmtrace.export.text import json_line
 
-    out.writelines(json_line(record).encode("utf-8", "backslashreplace") + b"\n" for record in records)
+def _write_lines(line: Callable[[Record], str], records: Iterable[Record], out: BinaryIO) -> None:
+    out.writelines(line(record).encode("utf-8", "backslashreplace") + b"\n" for record in records)
     out.flush()
-
-
-def _write_parquet(batches: Iterable[Batch], out: BinaryIO) -> None:
-    from shmtrace.export.parquet import write_events
-
-    write_events(batches, out)
-
-
-_FROM_RECORDS: dict[str, Callable[[Any, BinaryIO], None]] = {".jsonl": _write_jsonl}
-_FROM_BATCHES: dict[str, Callable[[Any, BinaryIO], None]] = {".parquet": _write_parquet}
 
 
 @click.command
@@ -42,37 +35,67 @@ _FROM_BATCHES: dict[str, Callable[[Any, BinaryIO], None]] = {".parquet": _write_
     "--output",
     metavar="OUT",
     required=True,
-    help="Where to: *.jsonl, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines to stdout.",
+    help="Where to: *.jsonl, *.txt, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines to stdout.",
 )
+@choosing_options
 @strict_option
-def command(trace: str, output: str, *, strict: bool) -> None:
+def command(
+    trace: str, output: str, names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None,
+    color: str, *, strict: bool,
+) -> None:  # fmt: skip
     """Convert TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin.
 
-    The suffix of OUT says into what: .jsonl is JSON lines, .parquet a row an event.  A directory gets a directory of
-    Parquet files for each table that `shmtrace query` has.
+    The suffix of OUT says into what: .jsonl is JSON lines, .txt lines for people, .parquet a row an event.  A directory
+    gets a directory of Parquet files for each table that `shmtrace query` has.
+
+    EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
+    as Python would; docs/views.md has all of it.
     """
+    source = sys.stdin.buffer if trace == "-" else trace
+    suffix = LINES if output == "-" else Path(output).suffix
     complaints = Complaints()
-    _convert(sys.stdin.buffer if trace == "-" else trace, output, complaints)
+    if output.endswith("/") or Path(output).is_dir():
+        _refuse_choice(names, pids, where, times)
+        _write_directory(source, Path(output), complaints)
+    elif suffix == PARQUET:
+        _refuse_choice(names, pids, where, times)
+        _write(_batches(source, complaints), _write_parquet, output)
+    elif suffix in {LINES, TEXT}:
+        _write(*_lines(source, suffix, complaints, (names, pids, where), times, color), output)
+    else:
+        raise click.UsageError(
+            f"{output}: what format is that? A name that ends in {LINES}, {TEXT}, {PARQUET} or /, or -"
+        )
     if strict:
         complaints.settle()
 
 
-def _convert(source: str | BinaryIO, output: str, warn: Callable[[str], None]) -> None:
-    suffix = ".jsonl" if output == "-" else Path(output).suffix
-    if output.endswith("/") or Path(output).is_dir():
-        _write_directory(source, Path(output), warn)
-        return
-    items: Iterator[Any]
-    if suffix in _FROM_RECORDS:
-        from shmtrace.reader import read
+def _lines(
+    source: str | BinaryIO, suffix: str, warn: Callable[[str], None],
+    choice: tuple[tuple[str, ...], tuple[int, ...], str | None], times: str | None, color: str,
+) -> tuple[Iterator[Record], Callable[[Any, BinaryIO], None]]:  # fmt: skip
+    """The records that are wanted, and what writes them."""
+    from shmtrace.export.text import json_line
+    from shmtrace.reader import read
 
-        items = read(source, warn=warn)
-    elif suffix in _FROM_BATCHES:
-        items = _batches(source, warn)
+    line: Callable[[Record], str] = json_line
+    if suffix == TEXT:
+        line = make_lines(times, color, terminal=False)
     else:
-        known = ", ".join((*_FROM_RECORDS, *_FROM_BATCHES))
-        raise click.UsageError(f"{output}: what format is that? A name that ends in {known} or /, or -")
-    write = {**_FROM_RECORDS, **_FROM_BATCHES}[suffix]
+        refuse_times(times)
+    wanted = make_filter(*choice)
+    records: Iterator[Record] = iter(read(source, warn=warn))
+    return records if wanted is None else filter(wanted, records), functools.partial(_write_lines, line)
+
+
+def _refuse_choice(names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None) -> None:
+    if names or pids or where is not None or times is not None:
+        raise click.UsageError(
+            "--name, --pid, --where and --time are for lines: of tables, `shmtrace query` chooses with SQL"
+        )
+
+
+def _write(items: Iterator[Any], write: Callable[[Any, BinaryIO], None], output: str) -> None:
     if output == "-":
         write(items, sys.stdout.buffer)
         return
@@ -80,6 +103,12 @@ def _convert(source: str | BinaryIO, output: str, warn: Callable[[str], None]) -
     first = list(itertools.islice(items, 1))
     with Path(output).open("wb") as out:
         write(itertools.chain(first, items), out)
+
+
+def _write_parquet(batches: Iterable[Batch], out: BinaryIO) -> None:
+    from shmtrace.export.parquet import write_events
+
+    write_events(batches, out)
 
 
 def _batches(source: str | BinaryIO, warn: Callable[[str], None]) -> Iterator[Batch]:

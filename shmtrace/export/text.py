@@ -9,15 +9,18 @@ import base64
 import json
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..reader import Record
     from ..reader.spans import OpenSpan
 
-__all__ = ["encode", "json_line", "open_span_line", "plain_fields", "plain_value", "text_line"]
+__all__ = [
+    "Pieces", "encode", "json_line", "open_span_line", "pieces", "plain_fields", "plain_value",
+    "text_line", "wall_time",
+]  # fmt: skip
 
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 USUAL_LEVELS = {None, "info"}  # go without saying
@@ -51,13 +54,42 @@ def json_line(record: Record) -> str:
     return encode(line)
 
 
-def text_line(record: Record) -> str:
-    """The record for people: local time, cpu, who wrote it, what.  Without any character that a terminal would obey."""
+class Pieces(NamedTuple):
+    """What a line for people is put together from; each without any character that a terminal would obey."""
+
+    when: str
+    cpu: str
+    who: str
+    level: str  # empty if it goes without saying
+    mark: str
+    name: str
+    fields: list[tuple[str, str]]
+
+
+def pieces(record: Record, when: str) -> Pieces:
+    """The record for people, in pieces: time, cpu, who wrote it, what."""
     level = "" if record.level in USUAL_LEVELS else f"[{record.level}] "
-    return _printable(f"{_when(record)} {record.cpu:3} {_who(record)} {level}{_what(record)}")
+    mark = _MARKS.get(record.kind, "")
+    fields = [(_printable(str(name)), _printable(_shown(value))) for name, value in record.fields.items()]
+    return Pieces(when, f"{record.cpu:3}", _printable(_who(record)), level, mark, _printable(record.name), fields)
 
 
-def open_span_line(span: OpenSpan, around: OpenSpan | None, *, lossy: bool) -> str:
+def text_line(record: Record, when: str | None = None) -> str:
+    """The record for people: local time, or what is given in its place, cpu, who wrote it, what."""
+    made = pieces(record, wall_time(record) if when is None else when)
+    fields = "".join(f" {name}={value}" for name, value in made.fields)
+    return f"{made.when} {made.cpu} {made.who} {made.level}{made.mark}{made.name}{fields}"
+
+
+def wall_time(record: Record) -> str:
+    """Local time, to the nanosecond."""
+    seconds, rest = divmod(record.time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
+
+
+def open_span_line(
+    span: OpenSpan, around: OpenSpan | None, *, lossy: bool, when: Callable[[Record], str] = wall_time
+) -> str:
     """A span that never ended, for people: what, in which other one, who, since when, and its last record.
 
     `lossy` says that records are missing, of which its end may be one.
@@ -67,12 +99,7 @@ def open_span_line(span: OpenSpan, around: OpenSpan | None, *, lossy: bool) -> s
     then = "nothing" if last is begin else f"{_what(last)} (+{(last.monotonic_ns - begin.monotonic_ns) / 1e6:.1f} ms)"
     doubt = "  (records are missing: its end may be one of them)" if lossy else ""
     what = f"{begin.name}{_fields(begin)}{inside}"
-    return _printable(f"open: {what}  {_who(begin)} since {_when(begin)}  last: {then}{doubt}")
-
-
-def _when(record: Record) -> str:
-    seconds, rest = divmod(record.time_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
+    return _printable(f"open: {what}  {_who(begin)} since {when(begin)}  last: {then}{doubt}")
 
 
 def _who(record: Record) -> str:
