@@ -85,12 +85,18 @@ def test_the_collector_serves_the_numbers_of_its_channels(channel: shmtrace.Chan
     with commands.running("collect", channel.name, "--metrics", "0") as collector:
         assert collector.stderr is not None
         address = collector.stderr.readline().rpartition(" ")[2].strip()
-        with urllib.request.urlopen(address, timeout=20) as answer:
-            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-            samples = parse(answer.read().decode())
+        samples = {}
+        serves = ("shmtrace_collector", (("channel", channel.name), ("mode", "drop")))
+
+        def ask() -> bool:  # it answers before it has taken up the channel
+            with urllib.request.urlopen(address, timeout=20) as answer:
+                assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+                samples.update(parse(answer.read().decode()))
+            return samples[serves] == 1 if serves in samples else False
+
+        commands.until(ask)
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(address.replace("/metrics", "/other"), timeout=20)
-        assert samples["shmtrace_collector", (("channel", channel.name), ("mode", "drop"))] == 1
         assert samples["shmtrace_collector_cpu_seconds_total", ()] > 0
         done = commands.run("collect", "--all", "--metrics", address.split("/")[2])
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
