@@ -32,7 +32,9 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with load(number):
                 request(status, f"/api/{number}" if number % 2 else "/index")
         channel.counter("depth")(1)
-        channel.span("left").begin()
+        left = channel.span("left")
+        left.begin()
+    left.end()  # later than what was recorded
     return directory
 
 
