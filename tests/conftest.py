@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import time
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING
@@ -44,6 +45,16 @@ def runtime_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     assert not pids, f"processes left by tests: {pids}"
     assert not objects, f"shared memory left by tests: {[path.name for path in objects]}"
     assert not list(directory.iterdir()), f"left in the runtime directory: {list(directory.iterdir())}"
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """A command that a test runs in this process sets them for good; workers that are forked later must not have these."""
+    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture
