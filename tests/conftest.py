@@ -49,7 +49,7 @@ def runtime_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
 @pytest.fixture(autouse=True)
 def signal_handlers() -> Iterator[None]:
-    """A command that a test runs in this process sets them for good; workers that are forked later must not have these."""
+    """A command that a test runs in this process sets them for good; later workers must not have these."""
     numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     before = [signal.getsignal(number) for number in numbers]
     yield
