@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import collecting, costs, delivery, latency, others, process, report, scale, specification, start
+from . import collecting, costs, delivery, disabled, latency, others, process, report, scale, specification, start
 from .machine import load, machine, memory_gb_per_s, versions
 from .peers import PEERS, missing, packages
 
@@ -38,6 +38,7 @@ def parts(
         "costs": lambda: costs.measure(
             [name for name in names if name not in specification.NAMES], sizes, seconds, environment
         ),
+        "disabled": lambda: disabled.measure(seconds / 4),
         "scale": lambda: scale.measure(there(scale.NAMES), processes, seconds, environment),
         "start": lambda: start.measure(names, seconds, environment),
         "delivery": lambda: delivery.measure(there(delivery.NAMES), seconds, environment),

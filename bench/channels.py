@@ -13,6 +13,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -114,7 +115,10 @@ def measure(size: Size) -> dict[str, Any]:
     """The figures.  Raises AssertionError where something does not add up."""
     names = [f"channels-{os.getpid()}-{number}" for number in range(size.channels)]
     figures: dict[str, Any] = dataclasses.asdict(size)
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for this process and its producers
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (usual, most))
         made = []
         for name in names:
             made.append(stack.enter_context(shmtrace.create_channel(name, page_size=PAGE_SIZE, pages=PAGES)))

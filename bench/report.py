@@ -105,6 +105,16 @@ def off(found: list[dict[str, Any]]) -> Iterator[str]:
         yield table(["a call that records nothing", "ns", "quartiles", "of len(b)"], cells)
 
 
+def disabled(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Against the empty builtin of each shape."""
+    empty = {row["shape"]: row["ns"]["median"] for row in found if row["state"] == "empty"}
+    cells = [
+        [f"{row['shape']}, {row['state']}", *spread(row["ns"]), f"{row['ns']['median'] / empty[row['shape']]:.2f}"]
+        for row in found
+    ]
+    yield table(["nothing is recorded", "ns", "quartiles", "of empty"], cells)
+
+
 def scale(found: list[dict[str, Any]]) -> Iterator[str]:
     """Cpu time for each number of processes."""
     one = {row["peer"]: row["cpu_ns"]["median"] for row in found if row["processes"] == 1}
@@ -211,6 +221,7 @@ def specified(found: list[dict[str, Any]]) -> Iterator[str]:
 SECTIONS: dict[str, tuple[str, Callable[[Any], Iterator[str]]]] = {
     "costs": ("What an event costs", costs),
     "off": ("What a call costs when nothing is recorded", off),
+    "disabled": ("What is switched off, against an empty builtin of the same shape", disabled),
     "scale": ("Many processes", scale),
     "start": ("The start of a worker, and its memory", starts),
     "delivery": ("End to end", delivery),

@@ -1,4 +1,7 @@
-"""Trace events of Python processes, through per-cpu pages in shared memory, as a CTF stream from a FIFO."""
+"""Trace events of Python processes, through per-cpu pages in shared memory, as a CTF stream from a FIFO.
+
+PYTEST_DONT_REWRITE: there is a plugin for pytest in here, and whoever calls pytest may have imported this before.
+"""
 
 TYPE_CHECKING = False  # importing typing costs more than all the rest of this module
 
@@ -69,6 +72,13 @@ def __getattr__(name: str) -> object:
     value: object = getattr(__import__(f"shmtrace.{module}", fromlist=[name]), name)  # importlib would be imported
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: object) -> None:
+    """`%load_ext shmtrace`, which gives the magic `%%shmtrace`."""
+    from shmtrace.instrument.ipython import load
+
+    load(shell)
 
 
 def __dir__() -> list[str]:

@@ -129,6 +129,16 @@ class Channel(_Handle):
             except ShmtraceError as error:  # another process has defined it otherwise
                 say(str(error))
 
+    def state(self) -> tuple[Attachment | None, str, int]:
+        """What `follow` takes: this channel as it is now."""
+        return self._attachment, self.name, self._number(CONTEXT.pending)
+
+    def follow(self, state: tuple[Attachment | None, str, int]) -> None:
+        """From here on be what another one is, or what this one was; so are its tracepoints, spans and counters."""
+        self._use(*state)
+        if self._attachment is not None:
+            self._make_event()
+
     @property
     def segment(self) -> Segment | None:
         """Of the channel, while it is attached and not closed."""

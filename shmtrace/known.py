@@ -10,6 +10,9 @@ from _weakref import ref
 TYPE_CHECKING = False  # every producer imports this
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    Thing = TypeVar("Thing")
 
 _known: dict[ref[object], None] = {}
 _listeners: list[Callable[[object], None]] = []
@@ -33,3 +36,9 @@ def listen(listener: Callable[[object], None]) -> None:
         thing = reference()
         if thing is not None:
             listener(thing)
+
+
+def of_type(kind: type[Thing]) -> list[Thing]:
+    """Those that there are."""
+    found = [reference() for reference in list(_known)]
+    return [thing for thing in found if isinstance(thing, kind)]

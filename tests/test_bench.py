@@ -16,11 +16,13 @@ import pytest
 from bench import (
     collecting,
     delivery,
+    disabled,
     functions,
     latency,
     others,
     peers,
     process,
+    reading,
     report,
     scale,
     specification,
@@ -106,6 +108,15 @@ def test_many_processes_and_the_way_to_the_end_are_measured() -> None:
         assert row["untold"] == 0
 
 
+def test_what_is_switched_off_is_measured_against_an_empty_builtin() -> None:
+    rows = disabled.measure(SECONDS)
+    states = {shape: [row["state"] for row in rows if row["shape"] == shape] for shape in disabled.SHAPES}
+    assert all(found[:3] == ["empty", "off", "unread"] for found in states.values())
+    assert {shape for shape, found in states.items() if found[3:] != ["disabled"]} == {"event", "log"}
+    (table,) = report.disabled(rows)
+    assert all(f"| {row['shape']}, {row['state']} " in table for row in rows)
+
+
 def test_the_start_of_a_worker_is_measured() -> None:
     rows = start.measure(["floor_len", "shmtrace_event"], SECONDS, {})
     assert [row["peer"] for row in rows] == ["bare", "numba", "shmtrace_event"]
@@ -159,3 +170,11 @@ def test_a_percentile_is_a_value_that_occurred(share: float) -> None:
 def test_what_is_neither_delivered_nor_told_is_untold() -> None:
     assert process.accounts(10, Counted(6, 3)) == {"emitted": 10, "delivered": 6, "told": 3, "untold": 1}
     assert process.accounts(10, None) == {"emitted": 10}
+
+
+def test_ways_to_read_a_trace_are_compared(tmp_path: Path) -> None:
+    reading.record(tmp_path / "trace", 400)
+    assert reading.decode(tmp_path / "trace") == 400
+    seconds = reading.measure(tmp_path / "trace", 1)
+    assert "columns" in seconds
+    assert all(took > 0 for times in seconds.values() for took in times)

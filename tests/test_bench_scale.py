@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import shmtrace
-from bench import audit, channels, numbered, soak, writers
+from bench import audit, channels, loaded, numbered, slots, soak, writers
 from commands import running, until
 from recording import collected
 from shmtrace import wire
@@ -39,6 +39,23 @@ def test_many_writers_are_known_by_their_threads() -> None:
     figures = writers.measure(writers.Size(writers=30, processes=3, waves=2, events=20, loop=1000))
     assert figures["numbered"] == 31
     assert figures["delivered"] + figures["missed"] == 2 * 30 * 20 + 2 * writers.ROUNDS * 1000
+
+
+def test_without_an_idle_cpu_each_event_is_accounted_for() -> None:
+    figures = loaded.measure(("--nice", "5"), loops=3, seconds=0.2)
+    assert figures["emitted"] > 0
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["most_ms"]
+
+
+def test_each_of_many_cpus_delivers_what_was_emitted_on_it() -> None:
+    figures = slots.spread(32, events=50, at_once=8)
+    assert figures["emitted"] == figures["delivered"] + figures["missed"] == 32 * 50
+
+
+def test_many_cpus_are_compared_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "ROUNDS", 1)
+    monkeypatch.setattr(slots, "IDLE_S", 0.1)
+    assert slots.compare(64, events=2000)["event_ratio"] > 0
 
 
 @pytest.fixture
@@ -156,5 +173,7 @@ def test_the_judge_sees_a_torn_end(parts: list[bytearray], tmp_path: Path) -> No
 
 
 def test_growth_is_seen() -> None:
-    samples = [soak.Sample(1000, 5), soak.Sample(3000, 6), soak.Sample(2000, 5), None]
-    assert soak.growth(samples) == (2000, 1)
+    kept = [soak.Sample(1000, 5), soak.Sample(3000, 6), soak.Sample(2000, 6), soak.Sample(2000, 7), None]
+    assert soak.growth(kept) == (2000, 1)
+    now_and_then = [soak.Sample(1000, 5), soak.Sample(1000, 7), soak.Sample(1000, 7), soak.Sample(1000, 5)]
+    assert soak.growth(now_and_then) == (0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ import shmtrace
 from written import written
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 numba = pytest.importorskip("numba")
@@ -206,3 +208,91 @@ def test_a_kernel_out_of_the_cache_never_writes_a_wrong_event(tmp_path: Path) ->
             {"status": number, "path": "/index"} for number in range(5)
         ]
     assert {record.name for record in shmtrace.read(tmp_path / "fourth")} == {"load"}
+
+
+def run_cached(tmp_path: Path, setup: str, then: str, **environment: str) -> tuple[str, str]:
+    """A program whose kernel numba keeps: what it prints, and what it says; `setup` makes `request`."""
+    program = tmp_path / "cached.py"
+    kernel = "@numba.njit(cache=True)\ndef kernel():\n    return request(7) + request(8)\n"
+    head = f"import os\nimport numba, shmtrace\nexec(os.environ['SETUP'])\n\n{kernel}"
+    program.write_text(f"{head}\nexec(os.environ['THEN'])\nprint(sum(kernel.stats.cache_hits.values()))\n")
+    variables: dict[str, Any] = {**environment, "SETUP": textwrap.dedent(setup), "THEN": then, "SHMTRACE_STRICT": "0"}
+    ran = commands.run(str(program), command=[sys.executable], **variables)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip().replace("\n", " "), ran.stderr
+
+
+AMBIENT = "channel = shmtrace.attach()\nrequest = channel.tracepoint('request', status='u16')"
+NOTHING = (
+    "a kernel that numba compiled elsewhere records nothing: this process has none, or several, of: event 'request'"
+)
+
+
+def recorded(directory: Path) -> list[tuple[str, Any]]:
+    return [(record.name, record.fields) for record in shmtrace.read(directory) if record.kind != "loss"]
+
+
+def test_a_kernel_out_of_the_cache_obeys_the_switches_of_the_channel_that_it_finds(
+    tmp_path: Path, channel_name: str
+) -> None:
+    assert run_cached(tmp_path, AMBIENT, "print(kernel())") == ("0 0", "")  # compiled where nothing is recorded
+    channel = shmtrace.create_channel(channel_name, mode="overwrite")
+    channel.tracepoint("other", status="u16")  # has the id that a request could have had
+    channel.disable("request")
+    switched = "print(kernel()); channel.enable('request'); print(kernel()); channel.disable('*'); print(kernel())"
+    assert run_cached(tmp_path, AMBIENT, switched, SHMTRACE=channel_name) == ("0 2 0 1", "")
+    channel.snapshot(tmp_path / "trace")
+    shmtrace.remove_channel(channel_name)
+    assert recorded(tmp_path / "trace") == [("request", {"status": 7}), ("request", {"status": 8})]
+
+
+def test_a_kernel_out_of_the_cache_records_nothing_where_its_channel_is_gone(tmp_path: Path, channel_name: str) -> None:
+    shmtrace.create_channel(channel_name, mode="overwrite")
+    assert run_cached(tmp_path, AMBIENT, "print(kernel())", SHMTRACE=channel_name) == ("2 0", "")
+    closed = "print(kernel()); channel.close(); print(kernel())"
+    assert run_cached(tmp_path, AMBIENT, closed, SHMTRACE=channel_name) == ("2 0 1", "")
+    shmtrace.remove_channel(channel_name)
+    printed, said = run_cached(tmp_path, AMBIENT, "print(kernel())", SHMTRACE=channel_name)
+    assert printed == "0 1"
+    assert said.count("\n") == 1  # that there is no such channel
+
+
+def test_a_kernel_out_of_the_cache_writes_into_no_channel_of_another_name(
+    tmp_path: Path, new_name: Callable[[], str]
+) -> None:
+    names = [new_name(), new_name()]
+    channels = [shmtrace.create_channel(name, mode="overwrite") for name in names]
+    opened = "request = shmtrace.open_channel({!r}).tracepoint('request', status='u16')"
+    assert run_cached(tmp_path, opened.format(names[0]), "print(kernel())") == ("2 0", "")
+    printed, said = run_cached(tmp_path, opened.format(names[1]), "print(kernel())")
+    assert printed == "0 1"
+    assert NOTHING in said
+    for channel, count in zip(channels, (2, 0), strict=True):
+        assert channel.snapshot(tmp_path / channel.name) == count
+        shmtrace.remove_channel(channel.name)
+
+
+def test_a_kernel_out_of_the_cache_records_nothing_where_several_could_be_meant(tmp_path: Path) -> None:
+    assert run_cached(tmp_path, AMBIENT, "print(kernel())") == ("0 0", "")
+    setup = f"""
+        import contextlib
+        stack = contextlib.ExitStack()
+        channels = [stack.enter_context(shmtrace.record({str(tmp_path)!r} + "/" + name)) for name in "ab"]
+        others = [channel.tracepoint("other", status="u16") for channel in channels[1:]]
+        request, again = (channel.tracepoint("request", status="u16") for channel in channels)
+    """
+    printed, said = run_cached(tmp_path, setup, "print(kernel()); print(request(9), again(10)); stack.close()")
+    assert printed == "0 True True 1"
+    assert NOTHING in said
+    assert recorded(tmp_path / "a") == [("request", {"status": 9})]
+    assert recorded(tmp_path / "b") == [("request", {"status": 10})]
+
+
+def test_a_kernel_out_of_the_cache_does_not_take_another_kind_of_that_name(tmp_path: Path, channel_name: str) -> None:
+    shmtrace.create_channel(channel_name, mode="overwrite")
+    assert run_cached(tmp_path, AMBIENT, "print(kernel())") == ("0 0", "")
+    counter = "request = shmtrace.attach().counter('request')"
+    printed, said = run_cached(tmp_path, counter, "print(kernel())", SHMTRACE=channel_name)
+    assert (printed, NOTHING in said) == ("0 1", True)
+    assert shmtrace.open_channel(channel_name).snapshot(tmp_path / "trace") == 0
+    shmtrace.remove_channel(channel_name)

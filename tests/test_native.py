@@ -125,7 +125,8 @@ def test_nothing_stands_on_the_list_that_no_code_wants(cache: Path) -> None:
     wanted = {
         name for unit in native.UNITS for name in undefined(code_file(cache, unit).read_bytes()[native.DIGEST_BYTES :])
     }
-    assert SYMBOLS - wanted <= {"PyBool_FromLong"}  # of Python 3.11 only
+    # the first of Python 3.11 only, the other where numba is told to compile for a simpler cpu
+    assert SYMBOLS - wanted <= {"PyBool_FromLong", "memset"}
 
 
 def test_nothing_of_the_runtime_of_numba_is_in_it(code: bytes) -> None:

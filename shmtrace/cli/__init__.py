@@ -17,7 +17,7 @@ import click
 from shmtrace import __version__
 from shmtrace.errors import InvalidGeometry, InvalidName, ShmtraceError
 
-__all__ = ["main"]
+__all__ = ["Complaints", "main", "strict_option"]
 
 _IN_ORDER = (
     "run", "create", "remove", "list", "path", "stat", "collect", "record", "tail", "snapshot", "enable", "disable",
@@ -92,6 +92,27 @@ def _advice(error: click.ClickException) -> str:
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     return message if context is None else f"{message} (see {context.command_path} --help)"
+
+
+strict_option = click.option("--strict", is_flag=True, help="Exit with 1 if a part of TRACE could not be read.")
+
+
+class Complaints:
+    """What is wrong with a trace: each line goes to stderr."""
+
+    def __init__(self) -> None:
+        self._some = False
+
+    def __call__(self, line: str) -> None:
+        self._some = True
+        click.echo(f"shmtrace: {line}", err=True)
+
+    def settle(self) -> None:
+        """Raises TraceDamaged if there was one."""
+        from shmtrace.reader.errors import TraceDamaged
+
+        if self._some:
+            raise TraceDamaged("the trace is damaged, as said above; what could be read was")
 
 
 @click.group("shmtrace", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

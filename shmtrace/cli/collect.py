@@ -22,15 +22,30 @@ def _cpus(_context: click.Context, _option: click.Parameter, value: str | None) 
     return cpus
 
 
+def _address(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    from shmtrace.collector.endpoint import parse_address
+
+    try:
+        return parse_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command
 @click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--all", "all_channels", is_flag=True, help="Every channel of this user, those to come included.")
 @click.option("--cpus", callback=_cpus, metavar="CPUS", help="Run on these cpus only, as in 0,2-3.")
 @click.option("--nice", type=click.IntRange(-20, 19), help="Priority: 19 gives way to everybody; below 0 needs root.")
+@click.option(
+    "--metrics", callback=_address, metavar="[HOST:]PORT", help="Serve /metrics for Prometheus there, on loopback."
+)
 @click.option("--session", type=int, metavar="PID", hidden=True)  # end, and remove the channel, when PID is gone
 def command(
-    names: tuple[str, ...], *, all_channels: bool, cpus: set[int] | None, nice: int | None, session: int | None
-) -> int:
+    names: tuple[str, ...], *, all_channels: bool, cpus: set[int] | None, nice: int | None,
+    metrics: tuple[str, int] | None, session: int | None,
+) -> int:  # fmt: skip
     """Serve the FIFOs of the channels NAME... until SIGTERM."""
     if bool(names) == all_channels:
         raise click.UsageError("name the channels, or give --all")
@@ -43,4 +58,4 @@ def command(
             os.setpriority(os.PRIO_PROCESS, 0, nice)
         except PermissionError:
             raise click.UsageError(f"--nice {nice}: a higher priority needs root, or CAP_SYS_NICE") from None
-    return collector.main(names, all_channels=all_channels, session=session)
+    return collector.main(names, all_channels=all_channels, session=session, metrics=metrics)

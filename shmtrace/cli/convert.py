@@ -2,94 +2,152 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from shmtrace.wire import RECORD_BYTES
+from shmtrace.cli import Complaints, strict_option
+
+from .choosing import choosing_options, make_filter, make_lines, refuse_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from shmtrace.reader import Record
     from shmtrace.reader.batch import Batch
 
-    _Write: TypeAlias = Callable[[Iterator[Record], BinaryIO], None]
+LINES, TEXT, PARQUET, PERFETTO = ".jsonl", ".txt", ".parquet", ".pftrace"
 
 
-def _write_jsonl(records: Iterator[Record], out: BinaryIO) -> None:
-    from shmtrace.export.text import json_line
-
-    out.writelines(json_line(record).encode("utf-8", "backslashreplace") + b"\n" for record in records)
+def _write_lines(line: Callable[[Record], str], records: Iterable[Record], out: BinaryIO) -> None:
+    out.writelines(line(record).encode("utf-8", "backslashreplace") + b"\n" for record in records)
     out.flush()
-
-
-_WRITERS: dict[str, _Write] = {".jsonl": _write_jsonl}
-PERFETTO = ".pftrace"
-
-
-def write_perfetto(source: str | BinaryIO, path: Path, warn: Callable[[str], None]) -> None:
-    """A trace as Perfetto has it.  Raises NotATrace, and click's exception if the library is not installed."""
-    try:
-        from shmtrace.export.perfetto import packets
-    except ImportError as error:
-        raise click.ClickException(
-            f"Perfetto's format needs the extra `perfetto`: pip install 'shmtrace[perfetto]' ({error})"
-        ) from None
-    from shmtrace.reader import columns
-    from shmtrace.reader.sorting import in_order
-
-    with in_order(source, warn) as (ordered, size):
-        pieces = packets(_shown(columns.read(ordered, warn=warn), size))
-        first = list(itertools.islice(pieces, 1))
-        with path.open("wb") as out:
-            out.writelines(itertools.chain(first, pieces))
-
-
-def _shown(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """How far it is, on a terminal."""
-    if not sys.stderr.isatty():
-        yield from batches
-        return
-    with click.progressbar(length=size, label="shmtrace: converting", file=sys.stderr) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(int(batch.size.sum()) + RECORD_BYTES * len(batch))
-        bar.update(max(0, size - bar.pos))
 
 
 @click.command
 @click.argument("trace")
 @click.option(
-    "-o", "--output", metavar="OUT", required=True, help="Where to: *.jsonl, *.pftrace, or - for JSON lines to stdout."
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    help="Where to: *.jsonl, *.txt, *.pftrace, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines to stdout.",
 )
-def command(trace: str, output: str) -> None:
+@choosing_options
+@strict_option
+def command(
+    trace: str, output: str, names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None,
+    color: str, *, strict: bool,
+) -> None:  # fmt: skip
     """Convert TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin.
 
-    The suffix of OUT says into what: .jsonl is JSON lines, .pftrace is for Perfetto's UI.
+    The suffix of OUT says into what: .jsonl is JSON lines, .txt lines for people, .pftrace what Perfetto's UI opens,
+    .parquet a row an event.  A directory gets a directory of Parquet files for each table that `shmtrace query` has.
+
+    EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
+    as Python would; docs/views.md has all of it.
     """
+    source = sys.stdin.buffer if trace == "-" else trace
+    suffix = LINES if output == "-" else Path(output).suffix
+    complaints = Complaints()
+    if output.endswith("/") or Path(output).is_dir():
+        _refuse_choice(names, pids, where, times)
+        _write_directory(source, Path(output), complaints)
+    elif suffix == PARQUET:
+        _refuse_choice(names, pids, where, times)
+        _write(_batches(source, complaints), _write_parquet, output)
+    elif suffix == PERFETTO:
+        _refuse_choice(names, pids, where, times)
+        write_perfetto(source, output, complaints)
+    elif suffix in {LINES, TEXT}:
+        _write(*_lines(source, suffix, complaints, (names, pids, where), times, color), output)
+    else:
+        raise click.UsageError(
+            f"{output}: what format is that? A name that ends in {LINES}, {TEXT}, {PERFETTO}, {PARQUET} or /, or -"
+        )
+    if strict:
+        complaints.settle()
+
+
+def _lines(
+    source: str | BinaryIO, suffix: str, warn: Callable[[str], None],
+    choice: tuple[tuple[str, ...], tuple[int, ...], str | None], times: str | None, color: str,
+) -> tuple[Iterator[Record], Callable[[Any, BinaryIO], None]]:  # fmt: skip
+    """The records that are wanted, and what writes them."""
+    from shmtrace.export.text import json_line
     from shmtrace.reader import read
 
-    suffix = ".jsonl" if output == "-" else Path(output).suffix
-    if suffix == PERFETTO:
-        write_perfetto(sys.stdin.buffer if trace == "-" else trace, Path(output), _complain)
-        return
-    write = _WRITERS.get(suffix)
-    if write is None:
-        known = " or ".join((*_WRITERS, PERFETTO))
-        raise click.UsageError(f"{output}: what format is that? A name that ends in {known}, or -")
-    records = read(sys.stdin.buffer if trace == "-" else trace, warn=_complain)
+    line: Callable[[Record], str] = json_line
+    if suffix == TEXT:
+        line = make_lines(times, color, terminal=False)
+    else:
+        refuse_times(times)
+    wanted = make_filter(*choice)
+    records: Iterator[Record] = iter(read(source, warn=warn))
+    return records if wanted is None else filter(wanted, records), functools.partial(_write_lines, line)
+
+
+def _refuse_choice(names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None) -> None:
+    if names or pids or where is not None or times is not None:
+        raise click.UsageError(
+            "--name, --pid, --where and --time are for lines: of tables, `shmtrace query` chooses with SQL"
+        )
+
+
+def _write(items: Iterator[Any], write: Callable[[Any, BinaryIO], None], output: str) -> None:
     if output == "-":
-        write(records, sys.stdout.buffer)
+        write(items, sys.stdout.buffer)
         return
     # What is no trace leaves no file behind, and an older one as it was.
-    first = list(itertools.islice(records, 1))
+    first = list(itertools.islice(items, 1))
     with Path(output).open("wb") as out:
-        write(itertools.chain(first, records), out)
+        write(itertools.chain(first, items), out)
 
 
-def _complain(line: str) -> None:
-    click.echo(f"shmtrace: {line}", err=True)
+def write_perfetto(source: str | BinaryIO, output: str, warn: Callable[[str], None]) -> None:
+    """A trace as Perfetto has it."""
+    from shmtrace.reader import columns
+    from shmtrace.reader.errors import needs_extra
+    from shmtrace.reader.sorting import in_order
+
+    with needs_extra("perfetto", what="Perfetto's format"):
+        from shmtrace.export.perfetto import packets
+    with in_order(source, warn) as trace:
+        _write(packets(columns.read(trace, warn=warn)), _write_pieces, output)
+
+
+def _write_pieces(pieces: Iterable[bytes], out: BinaryIO) -> None:
+    out.writelines(pieces)
+
+
+def _write_parquet(batches: Iterable[Batch], out: BinaryIO) -> None:
+    from shmtrace.export.parquet import write_events
+
+    write_events(batches, out)
+
+
+def _batches(source: str | BinaryIO, warn: Callable[[str], None]) -> Iterator[Batch]:
+    from shmtrace.reader import columns
+    from shmtrace.reader.errors import needs_extra
+
+    with needs_extra("arrow", what="Parquet"):
+        import shmtrace.export.parquet  # noqa: F401
+    return columns.read(source, warn=warn)
+
+
+def _write_directory(source: str | BinaryIO, directory: Path, warn: Callable[[str], None]) -> None:
+    from shmtrace.reader.errors import DirectoryNotEmpty, needs_extra
+
+    batches = _batches(source, warn)
+    with needs_extra("arrow", what="a directory of tables"):
+        from shmtrace.export.parquet import write_tables
+        from shmtrace.export.query import save_spans
+    if directory.exists() and any(directory.iterdir()):
+        raise DirectoryNotEmpty(f"{directory} is not empty: name a directory that is empty or does not exist yet")
+    first = list(itertools.islice(batches, 1))
+    write_tables(itertools.chain(first, batches), directory)
+    save_spans(directory)

@@ -14,14 +14,22 @@ if TYPE_CHECKING:
 @click.command
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
-def command(name: str, *, as_json: bool) -> None:
+@click.option("--prometheus", is_flag=True, help="The same in the text format of Prometheus.")
+def command(name: str, *, as_json: bool, prometheus: bool) -> None:
     """Print the state of the channel NAME and what it counted."""
+    if as_json and prometheus:
+        raise click.UsageError("--json or --prometheus, not both")
     from shmtrace.channel import open_channel
 
     with open_channel(name) as channel:
         stats = channel.stats()
     if as_json:
         click.echo(json.dumps(stats))
+        return
+    if prometheus:
+        from shmtrace.metrics import exposition
+
+        click.echo(exposition([stats]), nl=False)
         return
     rows = list(_rows(stats))
     width = max(len(label) for label, _ in rows)

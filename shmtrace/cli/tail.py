@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .choosing import choosing_options, make_filter, make_lines, refuse_times
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from shmtrace.export.filters import Wanted
+    from shmtrace.export.lines import Lines
     from shmtrace.reader import Record
     from shmtrace.reader.records import Decoder
     from shmtrace.reader.source import Stop
+    from shmtrace.reader.spans import Spans
     from shmtrace.reader.stream import Item
 
 
@@ -26,19 +31,30 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Do not wait: NAME ends when its collector was killed, DIR at its end, recorded or not.",
 )
-def command(source: str, *, as_json: bool, once: bool) -> None:
+@choosing_options
+def command(
+    source: str, names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None, color: str,
+    *, as_json: bool, once: bool,
+) -> None:  # fmt: skip
     """Print the events of the channel NAME, or of the directory DIR that is being recorded.
 
     Whatever has a slash in it, or is a directory, is a DIR.  A channel has one recorder or tail at a time; beside a
     recorder, give its directory.
 
     At the end, text tells which spans have begun and not ended.
+
+    EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
+    as Python would; docs/views.md has all of it.
     """
-    from shmtrace.export.text import json_line, open_span_line, text_line
+    from shmtrace.export.text import json_line
     from shmtrace.reader.source import stop_on_signals
     from shmtrace.reader.spans import Spans
 
-    line: Callable[[Record], str] = json_line if as_json else text_line
+    if as_json:
+        refuse_times(times)
+    wanted = make_filter(names, pids, where)
+    lines = make_lines(times, color)
+    line: Callable[[Record], str] = json_line if as_json else lines
     out = sys.stdout.buffer
     spans = Spans()
 
@@ -48,16 +64,27 @@ def command(source: str, *, as_json: bool, once: bool) -> None:
     with stop_on_signals() as stop, _batches(source, stop, once=once) as batches:
         for batch in batches:
             for record in batch:
-                write(line(record))
+                if wanted is None or wanted(record):
+                    write(line(record))
                 if not as_json:
                     spans.add(record)
             out.flush()
         if not stop.requested:
-            for span in spans:
-                write(open_span_line(span, spans.around(span.begin), lossy=spans.losses > span.losses))
-            if spans.forgotten:
-                write(f"open: {spans.forgotten:,} more that began earlier, if they did not end")
+            for text in _open_lines(spans, wanted, lines):
+                write(text)
             out.flush()
+
+
+def _open_lines(spans: Spans, wanted: Wanted | None, lines: Lines) -> Iterator[str]:
+    """Which spans have begun and not ended, of those that are wanted."""
+    from shmtrace.export.text import open_span_line
+
+    for span in spans:
+        if wanted is None or wanted(span.begin):
+            lossy = spans.losses > span.losses
+            yield open_span_line(span, spans.around(span.begin), lossy=lossy, when=lines.since)
+    if spans.forgotten and wanted is None:
+        yield f"open: {spans.forgotten:,} more that began earlier, if they did not end"
 
 
 @contextmanager

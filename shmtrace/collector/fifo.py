@@ -15,7 +15,7 @@ import stat
 import termios
 from contextlib import suppress
 
-from .watch import watch
+from .watch import forget, watch
 
 PIPE_BYTES = 1 << 20
 
@@ -61,7 +61,7 @@ class WriteEnd:
         return True
 
     def close(self) -> None:
-        watch().forget(self.file)
+        forget(self.file)
         os.close(self.file)
 
 

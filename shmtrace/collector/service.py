@@ -16,12 +16,14 @@ from ..notes import say
 from ..process import is_dead, start_ticks
 from ..segment import channel_names, open_streamed, segment_path
 from .loop import Collector
+from .watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
     from ..segment import Segment
+    from .endpoint import Endpoint
 
 LOOK_S = 0.5  # how often `--all` looks for new channels
 WATCH_S = 0.1  # how often is looked whether a channel was removed
@@ -87,16 +89,22 @@ class _Signals:
         poll.poll(seconds * 1000)
 
 
-def main(names: Sequence[str], *, all_channels: bool = False, session: int | None = None) -> int:
+def main(
+    names: Sequence[str], *, all_channels: bool = False, session: int | None = None,
+    metrics: tuple[str, int] | None = None,
+) -> int:  # fmt: skip
     """Collect these channels, or all of this user's, until a signal or until they are removed.  An exit status.
 
     With `session`, the pid of the program that the channels were made for: when it is gone, send what there is, end,
-    and remove the channels.  Raises what `open_streamed` does, and CollectorRunning.
+    and remove the channels.  With `metrics`, an address, serve the counts there.  Raises what `open_streamed` does,
+    CollectorRunning, and OSError if the address is taken.
     """
     signals = _Signals()
     _allow_many_files()
+    watch()  # while there are descriptors
     watched = _Program(session) if session is not None else None
     crew = _Crew()
+    endpoint = _serve(metrics, crew) if metrics else None
     try:
         for name in names:
             crew.add(name)
@@ -109,11 +117,24 @@ def main(names: Sequence[str], *, all_channels: bool = False, session: int | Non
             signals.wait(LOOK_S if all_channels else WATCH_S, watched.file if watched else None)
     finally:
         crew.stop()
+        if endpoint is not None:
+            endpoint.close()
     if watched and watched.is_gone:
         for name in names:
             with suppress(ShmtraceError):
                 remove_channel(name, drain=True)
     return 1 if crew.failed else 0
+
+
+def _serve(address: tuple[str, int], crew: _Crew) -> Endpoint:
+    from .endpoint import Endpoint
+
+    try:
+        endpoint = Endpoint(address, crew.names)
+    except OSError as error:
+        raise OSError(error.errno, f"metrics cannot be served at {address[0]}:{address[1]}: {error.strerror}") from None
+    say(f"metrics at http://{address[0]}:{endpoint.port}/metrics")
+    return endpoint
 
 
 def _allow_many_files() -> None:
@@ -149,6 +170,9 @@ class _Crew:
 
     def __len__(self) -> int:
         return len(self._workers)
+
+    def names(self) -> list[str]:
+        return [worker.collector.name for worker in list(self._workers)]
 
     def add(self, name: str) -> None:
         self._workers.append(_Worker(name))

@@ -115,3 +115,9 @@ def watch() -> Watch:
     if not _made:
         _made.append(Watch())
     return _made[0]
+
+
+def forget(file: int) -> None:
+    """The write end is to be closed: nobody is woken any more when its reader leaves."""
+    for made in _made:
+        made.forget(file)

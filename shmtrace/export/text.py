@@ -9,17 +9,20 @@ import base64
 import json
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..reader import Record
     from ..reader.spans import OpenSpan
 
-__all__ = ["json_line", "open_span_line", "text_line"]
+__all__ = [
+    "Pieces", "encode", "json_line", "open_span_line", "pieces", "plain_fields", "plain_value",
+    "text_line", "wall_time",
+]  # fmt: skip
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 USUAL_LEVELS = {None, "info"}  # go without saying
 _MARKS = {"begin": "> ", "end": "< "}
 
@@ -40,7 +43,7 @@ def json_line(record: Record) -> str:
         "tid": record.tid,
         "process": record.process,
         "thread": record.thread,
-        "fields": _plain_fields(record.fields),
+        "fields": plain_fields(record.fields),
     }
     if record.span is not None:
         line["span"] = record.span
@@ -48,16 +51,45 @@ def json_line(record: Record) -> str:
         line["parent"] = record.parent
     if record.level not in USUAL_LEVELS:
         line["level"] = record.level
-    return _encode(line)
+    return encode(line)
 
 
-def text_line(record: Record) -> str:
-    """The record for people: local time, cpu, who wrote it, what.  Without any character that a terminal would obey."""
+class Pieces(NamedTuple):
+    """What a line for people is put together from; each without any character that a terminal would obey."""
+
+    when: str
+    cpu: str
+    who: str
+    level: str  # empty if it goes without saying
+    mark: str
+    name: str
+    fields: list[tuple[str, str]]
+
+
+def pieces(record: Record, when: str) -> Pieces:
+    """The record for people, in pieces: time, cpu, who wrote it, what."""
     level = "" if record.level in USUAL_LEVELS else f"[{record.level}] "
-    return _printable(f"{_when(record)} {record.cpu:3} {_who(record)} {level}{_what(record)}")
+    mark = _MARKS.get(record.kind, "")
+    fields = [(_printable(str(name)), _printable(_shown(value))) for name, value in record.fields.items()]
+    return Pieces(when, f"{record.cpu:3}", _printable(_who(record)), level, mark, _printable(record.name), fields)
 
 
-def open_span_line(span: OpenSpan, around: OpenSpan | None, *, lossy: bool) -> str:
+def text_line(record: Record, when: str | None = None) -> str:
+    """The record for people: local time, or what is given in its place, cpu, who wrote it, what."""
+    made = pieces(record, wall_time(record) if when is None else when)
+    fields = "".join(f" {name}={value}" for name, value in made.fields)
+    return f"{made.when} {made.cpu} {made.who} {made.level}{made.mark}{made.name}{fields}"
+
+
+def wall_time(record: Record) -> str:
+    """Local time, to the nanosecond."""
+    seconds, rest = divmod(record.time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
+
+
+def open_span_line(
+    span: OpenSpan, around: OpenSpan | None, *, lossy: bool, when: Callable[[Record], str] = wall_time
+) -> str:
     """A span that never ended, for people: what, in which other one, who, since when, and its last record.
 
     `lossy` says that records are missing, of which its end may be one.
@@ -67,12 +99,7 @@ def open_span_line(span: OpenSpan, around: OpenSpan | None, *, lossy: bool) -> s
     then = "nothing" if last is begin else f"{_what(last)} (+{(last.monotonic_ns - begin.monotonic_ns) / 1e6:.1f} ms)"
     doubt = "  (records are missing: its end may be one of them)" if lossy else ""
     what = f"{begin.name}{_fields(begin)}{inside}"
-    return _printable(f"open: {what}  {_who(begin)} since {_when(begin)}  last: {then}{doubt}")
-
-
-def _when(record: Record) -> str:
-    seconds, rest = divmod(record.time_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{rest:09}"
+    return _printable(f"open: {what}  {_who(begin)} since {when(begin)}  last: {then}{doubt}")
 
 
 def _who(record: Record) -> str:
@@ -87,7 +114,8 @@ def _fields(record: Record) -> str:
     return "".join(f" {name}={_shown(value)}" for name, value in record.fields.items())
 
 
-def _plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dict[str, object]:
+def plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dict[str, object]:
+    """Fields as JSON has them."""
     plain: dict[str, object] = {}
     for key, value in fields.items():
         name = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
@@ -98,11 +126,11 @@ def _plain_fields(fields: Mapping[object, object] | Mapping[str, object]) -> dic
             else:
                 plain[name] = text
         else:
-            plain[name] = _plain(value)
+            plain[name] = plain_value(value)
     return plain
 
 
-def _plain(value: object) -> object:
+def plain_value(value: object) -> object:
     """What JSON has in place of a value."""
     plain: object
     if value is None or isinstance(value, (str, int)):
@@ -113,9 +141,9 @@ def _plain(value: object) -> object:
         text = _utf8(value)
         plain = {"base64": base64.b64encode(value).decode("ascii")} if text is None else text
     elif isinstance(value, dict):
-        plain = _plain_fields(value)
+        plain = plain_fields(value)
     elif isinstance(value, (list, tuple)):
-        plain = [_plain(item) for item in value]
+        plain = [plain_value(item) for item in value]
     else:  # of another type that msgpack knows, such as its time stamps
         plain = str(value)
     return plain

@@ -59,9 +59,10 @@ class Tasks:
         pair = self._pairs.get(name) if self._is_on else None
         if pair is None:
             return self._create(loop, coroutine, options)
-        if options.get("context") is None and self._gives_context:
+        is_shared = options.get("context") is not None
+        if not is_shared and self._gives_context:
             options["context"] = copy_context()
-        span = _Span(pair, options.get("context"), name)
+        span = _Span(pair, name, options.get("context"), is_shared=is_shared)
         try:
             return self._create_in(span, loop, coroutine, options)
         except BaseException as error:
@@ -98,10 +99,11 @@ class Tasks:
 class _Span:
     """Of one task."""
 
-    __slots__ = ("_context", "_number", "_pair")
+    __slots__ = ("_context", "_is_shared", "_number", "_pair")
 
-    def __init__(self, pair: Pair, context: Context | None, name: str) -> None:
+    def __init__(self, pair: Pair, name: str, context: Context | None, *, is_shared: bool) -> None:
         self._pair, self._context, self._number = pair, context, next_number()
+        self._is_shared = is_shared  # other tasks may run in this context when this one has ended
         pair.begin_with(self._number, name, b"")
         self.run(place.enter, self._number, pair.identifier)
 
@@ -119,7 +121,8 @@ class _Span:
         fields = exception_fields(error) if error is not None else {"exception": "", "exception_text": ""}
         text = str(fields["exception_text"])[:LONGEST]
         self._pair.end(self._number, task[:LONGEST], cancelled, fields["exception"], text)
-        self.run(place.leave, self._number)
+        if self._is_shared:
+            self.run(place.leave, self._number)
 
 
 def install(loop: asyncio.AbstractEventLoop | None = None, *, channel: Channel | None = None) -> Tasks:

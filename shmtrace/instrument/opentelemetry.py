@@ -20,6 +20,8 @@ from ..encoding import text_bytes
 from .spans import ALWAYS_FITS, Pairs, next_number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..channel import Channel
     from .spans import Pair
 
@@ -180,5 +182,23 @@ def _finite(value: object) -> object:
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def _encoder() -> Callable[[object], str]:
+    """What makes JSON.
+
+    `JSONEncoder.encode` makes an encoder in C for each text, which takes twice as long as to write a short one.  If
+    this Python lets us, we keep it.
+    """
+    plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    try:
+        write = make(None, _plain, _quote, None, plain.key_separator, plain.item_separator, False, False, False)
+        sample = {"a": [1.5, "b"]}
+        if "".join(write(sample, 0)) != plain.encode(sample):
+            return plain.encode
+    except (TypeError, ValueError):
+        return plain.encode
+    return lambda value: "".join(write(value, 0))
+
+
 _quote = json.encoder.encode_basestring
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain).encode
+_encode = _encoder()

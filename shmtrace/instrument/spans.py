@@ -133,7 +133,11 @@ class Pairs:
         if name in self._made:
             return self._made[name]
         if self._other_name and self._other is None:  # while there is room
-            self._other = Pair(self.channel, self._other_name, *self._fields, is_other=True)
+            try:
+                self._other = Pair(self.channel, self._other_name, *self._fields, is_other=True)
+            except ShmtraceError as error:
+                say(str(error))
+                self._other_name = ""
         if len(self._made) >= MOST_NAMES:
             return self._other
         pair = self._other

@@ -23,7 +23,9 @@ UNITS = {
     "kernel": ("kernel", "KERNEL_ENTRIES"),
     "collector": ("collect", "COLLECTOR_ENTRIES"),
     "reader": ("decoding", "READER_ENTRIES"),
+    "json": ("showing", "JSON_ENTRIES"),
 }
+CPU_VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")  # of numba: compile for another cpu than this one
 DIGEST_BYTES = 8
 TURN_LIMIT_S = 120.0  # whoever compiles for longer is stopped
 
@@ -78,7 +80,8 @@ def _is_private(status: os.stat_result) -> bool:
 
 def code_key(unit: str) -> str:
     """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu.  Raises OSError."""
-    parts = [repr((unit, is_watched(), sys.version, sys.abiflags, object.__basicsize__)).encode()]
+    chosen = tuple(map(os.environ.get, CPU_VARIABLES))
+    parts = [repr((unit, is_watched(), sys.version, sys.abiflags, object.__basicsize__, chosen)).encode()]
     here = os.path.dirname(__file__)
     above = os.path.dirname(here)
     sources = [os.path.join(here, name) for name in os.listdir(here)]

@@ -141,6 +141,12 @@ def has_headers(collector: int, records: int) -> bool:
     return used + PACKET_BYTES + records <= read64(collector + COLLECTOR.headers_bytes)
 
 
+@inlined
+def is_sent(lane: int) -> bool:
+    """Progress and position are the same page and the same bytes."""
+    return (load64(lane + LANE.progress) ^ load64(lane + LANE.position)) & ((1 << SEQUENCE_SHIFT) - 1) == 0
+
+
 @apart
 def gather_lane(collector: int, number: int, flush: bool) -> int:
     """Add a lane's packets to the batch: its full pages, and with `flush` the committed part of the current one."""
@@ -149,8 +155,6 @@ def gather_lane(collector: int, number: int, flush: bool) -> int:
     lane = lane_number_at(collector, number)
     progress = load64(lane + LANE.progress)
     position = load64_acquire(lane + LANE.position)  # C1
-    if (progress ^ position) & ((1 << SEQUENCE_SHIFT) - 1) == 0 and not flush:
-        return GATHERED  # the same page, the same bytes
     current, committed = (position >> PAGE_SHIFT) & PAGE_MASK, position & COMMITTED_MASK
     page, sent = (progress >> PAGE_SHIFT) & PAGE_MASK, progress & COMMITTED_MASK
     if not is_sound(context, position) or not is_sound(context, progress):
@@ -273,7 +277,9 @@ def gather(collector: int, flush: bool) -> int:
     start = load64(collector + COLLECTOR.flush_lane) if flush else load64(collector + COLLECTOR.first_lane)
     count = lanes - start if flush else lanes
     for i in range(count):
-        number = (start + i) % lanes
+        number = start + i - (lanes if start + i >= lanes else 0)
+        if not flush and is_sent(lane_number_at(collector, number)):
+            continue  # most lanes of many cpus: here, because a call for each would cost more than the look
         before = load64(collector + COLLECTOR.sends_count)
         found = gather_lane(collector, number, flush)
         if found == GATHER_FULL:
@@ -522,10 +528,9 @@ def is_idle(collector: int) -> int:
     context = read64(collector + COLLECTOR.context)
     for number in range(read64(context + CONTEXT.lanes_count)):
         lane = lane_number_at(collector, number)
-        progress, position = load64(lane + LANE.progress), load64(lane + LANE.position)
-        if load64(lane + LANE.owner) != 0 or (progress ^ position) & ((1 << SEQUENCE_SHIFT) - 1) != 0:
+        if load64(lane + LANE.owner) != 0 or not is_sent(lane):
             return 0
-        told = load64(slot_of(lane, progress >> SEQUENCE_SHIFT) + TOTALS.discarded)
+        told = load64(slot_of(lane, load64(lane + LANE.progress) >> SEQUENCE_SHIFT) + TOTALS.discarded)
         if missed_in(context, number) - load64(lane + LANE.discarded_before) != told:
             return 0
     return 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import compiler, types
+from numba.core import compiler, config, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
@@ -69,8 +69,8 @@ def _wrap(module: Any, result: Any, name: str, target: Any) -> None:
 def _emit(module: Any) -> bytes:
     """Optimise and translate.  The large code model knows only 64-bit absolute addresses, so code can lie anywhere."""
     machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        cpu=config.CPU_NAME or llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES,
         opt=3,
         reloc="static",
         codemodel="large",

@@ -7,10 +7,9 @@ of arrays that reader/columns.py made large enough for what it asks.
 from __future__ import annotations
 
 from .. import wire
-from . import intrinsics as do
+from . import primitives as do
 from . import rows as shared
-from .intrinsics import frozen, get64, load32, load64, store16, store32, store64
-from .lanes import apart, inlined, padded
+from .primitives import apart, frozen, get64, inlined, load32, load64, padded, store16, store32, store64
 
 ROWS, HASHED, TABLES, LINE = frozen(shared.ROWS), frozen(shared.HASHED), frozen(shared.TABLES), frozen(shared.LINE)
 SPANS, OPEN, OPEN_BYTES = frozen(shared.SPANS), frozen(shared.OPEN), shared.OPEN_BYTES
@@ -26,8 +25,9 @@ LOG_NAME, LOG_SPAN, LOG_CONTEXT, LOG_LEVEL = wire.LOG_NAME, wire.LOG_SPAN, wire.
 RECORD_BYTES = wire.RECORD_BYTES
 BY_THREAD = wire.BY_THREAD
 WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
+LONG_RUN = 16  # rows that are moved a column at a time
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-EXACT = 2.0**50  # a quotient below this part of it is off by less than one
+INEXACT = 2.0**-50  # a quotient of doubles is off by less than this part of it
 SAFE = 2.0**62
 
 
@@ -47,7 +47,7 @@ def load_i32(at: int) -> int:
 def find(hashed: int, key: int) -> int:
     """The value of a key; -1: it has none."""
     mask, keys = load64(hashed + HASHED.mask), load64(hashed + HASHED.keys)
-    place = ((key * GOLDEN) >> 32) & mask
+    place = (do.times(key, GOLDEN) >> 32) & mask
     while True:
         there = load64(keys + 8 * place)
         if there == key:
@@ -60,7 +60,7 @@ def find(hashed: int, key: int) -> int:
 def put(hashed: int, key: int, value: int) -> int:
     """Sets the value of a key, for which there must be a free place; 1: it had none before."""
     mask, keys, values = load64(hashed + HASHED.mask), load64(hashed + HASHED.keys), load64(hashed + HASHED.values)
-    place = ((key * GOLDEN) >> 32) & mask
+    place = (do.times(key, GOLDEN) >> 32) & mask
     while True:
         there = load64(keys + 8 * place)
         if there < 0 or there == key:
@@ -280,13 +280,13 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
 
 
 @inlined
-def scaled(number: int, factor: int, divisor: int) -> tuple[bool, int]:
+def scaled(number: int, factor: int, divisor: int, ratio: float) -> tuple[bool, int]:
     """`number * factor // divisor`, exact; False: its parts are too large for this."""
-    about = float(number) * float(factor) / float(divisor)
-    if (abs(about) / EXACT + 2.0) * float(divisor) >= SAFE or abs(about) >= SAFE:
+    about = float(number) * ratio
+    if (abs(about) * INEXACT + 2.0) * float(divisor) >= SAFE or abs(about) >= SAFE:
         return False, 0
     result = int(about)
-    rest = number * factor - result * divisor  # both overflow alike
+    rest = do.minus(do.times(number, factor), do.times(result, divisor))  # both overflow alike
     while rest < 0:
         result -= 1
         rest += divisor
@@ -305,14 +305,17 @@ def convert(rows: int, line: int, at: int) -> int:
     low, high, point = load64(line + LINE.low), load64(line + LINE.high), load64(line + LINE.cycles)
     rise, run, drift = load64(line + LINE.rise), load64(line + LINE.run), load64(line + LINE.drift)
     monotonic, offset = load64(line + LINE.monotonic), load64(line + LINE.offset)
+    if run <= 0:  # there is no line yet
+        return at
+    rising, drifting = float(rise) / float(run), float(drift) / float(run)
     while at < count:
         cycles = load64(all_cycles + 8 * at)
         key = cycles ^ BIAS
-        gone = cycles - point
+        gone = do.minus(cycles, point)
         if key < low or key > high or (gone < 0) != (key < point ^ BIAS):
             break
-        good, risen = scaled(gone, rise, run)
-        well, drifted = (True, 0) if drift == 0 else scaled(gone, drift, run)
+        good, risen = scaled(gone, rise, run, rising)
+        well, drifted = (True, 0) if drift == 0 else scaled(gone, drift, run, drifting)
         about = float(monotonic) + float(risen)
         if not (good and well and abs(about) < SAFE and abs(about + float(offset) + float(drifted)) < SAFE):
             break
@@ -368,6 +371,31 @@ def move_rows(source: int, target: int, limit_key: int, inclusive: bool) -> bool
     lanes_from, lanes_to = load64(source + ROWS.lanes), load64(target + ROWS.lanes)
     data_to = load64(target + ROWS.data)
     good = True
+    stop = at
+    while stop < min(last, at + most - count):
+        key = load64(keys + 8 * stop)
+        if key > limit_key or (key == limit_key and not inclusive):
+            break
+        stop += 1
+    run = stop - at
+    if run >= LONG_RUN:  # bodies stand behind each other, in the order of their rows
+        begin = load32(starts_from + 4 * at)
+        size = load32(starts_from + 4 * stop - 4) + load32(sizes_from + 4 * stop - 4) - begin
+        if used + size <= room:
+            do.copy(cycles_to + 8 * count, cycles_from + 8 * at, 8 * run)
+            do.copy(time_to + 8 * count, time_from + 8 * at, 8 * run)
+            do.copy(steady_to + 8 * count, steady_from + 8 * at, 8 * run)
+            do.copy(classes_to + 4 * count, classes_from + 4 * at, 4 * run)
+            do.copy(threads_to + 4 * count, threads_from + 4 * at, 4 * run)
+            do.copy(sizes_to + 4 * count, sizes_from + 4 * at, 4 * run)
+            do.copy(cpus_to + 2 * count, cpus_from + 2 * at, 2 * run)
+            do.copy(lanes_to + 2 * count, lanes_from + 2 * at, 2 * run)
+            do.copy(data_to + used, data + begin, size)
+            for number in range(run):
+                store32(starts_to + 4 * (count + number), load32(starts_from + 4 * (at + number)) - begin + used)
+            used += size
+            count += run
+            at = stop
     while at < last:
         key = load64(keys + 8 * at)
         if key > limit_key or (key == limit_key and not inclusive):
@@ -432,7 +460,9 @@ def merge(lanes: int, count: int, heap: int, target: int) -> int:
 @inlined
 def bucket_of(spans: int, process: int, number: int) -> int:
     """Address of the first of the entries whose keys have the same hash."""
-    place = ((number * GOLDEN + process * 0x9E37_79B1) >> 32) & load64(spans + SPANS.buckets_mask)
+    place = (do.plus(do.times(number, GOLDEN), do.times(process, 0x9E37_79B1)) >> 32) & load64(
+        spans + SPANS.buckets_mask
+    )
     return load64(spans + SPANS.buckets) + 4 * place
 
 
@@ -660,4 +690,17 @@ def split(data: int, starts: int, picked: int, count: int, operations: int, targ
     return 0
 
 
-READER_ENTRIES = [walk, put, convert, merge, finish, gather, split]
+def pack(data: int, begins: int, ends: int, count: int, target: int, offsets: int) -> int:
+    """Puts pieces of `data` behind each other, and where they end there into `offsets`: i32, the first is 0."""
+    used = 0
+    store32(offsets, 0)
+    for number in range(count):
+        begin = load64(begins + 8 * number)
+        size = load64(ends + 8 * number) - begin
+        do.copy(target + used, data + begin, size)
+        used += size
+        store32(offsets + 4 * number + 4, used)
+    return used
+
+
+READER_ENTRIES = [walk, put, convert, merge, finish, gather, split, pack]

@@ -260,7 +260,8 @@ def room(size: int) -> Any:
     @intrinsic
     def stack(typingctx: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            memory = cgutils.alloca_once(builder, ir.ArrayType(_I64, (size + 7) // 8))
+            with builder.goto_entry_block():  # cgutils.alloca_once would fill it with zeros, at each call
+                memory = builder.alloca(ir.ArrayType(_I64, (size + 7) // 8))
             return builder.ptrtoint(memory, _I64)
 
         return types.int64(), generate
@@ -350,6 +351,44 @@ def swapped(typingctx: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.bswap.i64")
         return builder.call(function, args)
+
+    return types.int64(types.int64), generate
+
+
+def _wrapping(operation: str) -> Any:
+    @intrinsic
+    def wrapping(typingctx: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, operation)(*args)
+
+        return types.int64(types.int64, types.int64), generate
+
+    return wrapping
+
+
+# Modulo 2**64.  Python's operators are compiled as if they never overflowed.
+times, minus, plus = _wrapping("mul"), _wrapping("sub"), _wrapping("add")
+
+
+@intrinsic
+def high(typingctx: Any, a: Any, b: Any) -> Any:
+    """The upper 64 bits of an unsigned product."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        return builder.trunc(builder.lshr(product, wide(64)), _I64)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def as_double(typingctx: Any, bits: Any) -> Any:
+    """The 64 bits of the double that the float of these 32 bits is."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        single = builder.bitcast(builder.trunc(args[0], _I32), ir.FloatType())
+        return builder.bitcast(builder.fpext(single, ir.DoubleType()), _I64)
 
     return types.int64(types.int64), generate
 

@@ -23,7 +23,7 @@ SYMBOLS = frozenset((
     "PyLong_Type", "PyObject_CallOneArg", "PyObject_Free", "PyObject_GetBuffer", "PyObject_Vectorcall",
     "PyThreadState_Get", "PyThreadState_GetID", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type", "Py_AddPendingCall",
     "Py_DecRef", "Py_IncRef", "_PyObject_NewVar", "_Py_FalseStruct", "_Py_NoneStruct", "_Py_TrueStruct",
-    "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise", "memcpy",
+    "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise", "memcpy", "memset",
     "open", "pthread_getspecific", "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait", "sem_getvalue",
     "sem_post", "sem_trywait", "strcmp", "strlen", "writev",
     CODE_EXTRA, THREAD_STATE,

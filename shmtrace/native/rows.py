@@ -118,3 +118,47 @@ KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEX
 LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
 LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them
 FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane that has nothing more
+
+
+class SHOWN:
+    """Rows whose fields become JSON."""
+
+    at: int = 0  # the next row
+    count: int = 8
+    classes: int = 16  # i32
+    starts: int = 24  # i32
+    sizes: int = 32  # i32
+    contexts: int = 40  # i32
+    data: int = 48
+    programs: int = 56  # i64 by class: the address of an array of MEMBER, 0 none
+    out: int = 64
+    used: int = 72
+    room: int = 80
+    offsets: int = 88  # i32: where each text begins, and where the last ends
+    ends: int = 96  # address of HASHED: class << 33 | with exception << 32 | context, to a number of an end
+    end_places: int = 104  # i64, two an end: address and size of what ends an object with these
+    powers: int = 112  # i64, two a power of 10 from LEAST_POWER on
+    wanted: int = 120  # the key of an end that is not known
+
+
+class MEMBER:
+    """A field of a class, as JSON shows it.  The first one is of the class: `size` bytes ahead of the fields."""
+
+    kind: int = 0
+    key: int = 8  # address of `"name": `
+    key_bytes: int = 16
+    size: int = 24  # of an element; of the class: the numbers of its kind
+    count: int = 32  # of an array: elements, -1 any number.  Of an enumeration: labels.  Of the class: bytes at most
+    labels: int = 40  # of an enumeration: i64, three a label: number, address and size of its text
+    other_key: int = 48  # of bytes: of `"name_base64": `
+    other_key_bytes: int = 56
+
+
+MEMBER_BYTES = 64
+# in MEMBER.kind
+M_END, M_SIGNED, M_UNSIGNED, M_FLOAT, M_BOOL, M_TEXT, M_TEXT_OR_NONE, M_BYTES, M_REST, M_LOG, M_CLASS = range(11)
+M_ARRAY = 16  # added to that of its elements
+NUMBER_BYTES = 26  # at most, with what separates it
+# why showing stopped
+ALL_SHOWN, NO_ROOM, NOT_USUAL, END_WANTED = range(4)
+LEAST_POWER, GREATEST_POWER = -324, 292

@@ -13,7 +13,7 @@ from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT
 from .decode import CODES
 from .description import EventClass
 from .log import LEVELS, unpack_log
-from .records import NOBODY, Record, decode_fields
+from .records import EXCEPTION, NOBODY, Record, decode_fields
 from .rows import WIDE, address_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .records import Writer
     from .rows import Array
 
-__all__ = ["KINDS", "LEVEL_NAMES", "Batch", "Column", "Pieces"]
+__all__ = ["EXCEPTION", "KINDS", "LEVEL_NAMES", "Batch", "Column", "Pieces"]
 
 KINDS = ("event", "begin", "end", "counter", "log", "loss")  # of `Batch.kind`; others are an unknown program's
 LEVEL_NAMES = (*LEVELS.values(), None)  # of `Batch.level`
@@ -35,7 +35,6 @@ LOG_CLASS = EventClass(-2, "log", "log", None, 2, (("msgpack", REST),))
 RAW_LOG_CLASS = EventClass(-3, "log", "log", "info", 0, (("msgpack", REST),))
 LOSS_CLASS = EventClass(-4, "loss", "loss", None, 0, (("reason", "str"), ("count", "u64")))
 CONTEXT_CLASS = EventClass(-5, "", "context", None, 2, ())
-SHORT_NAME_BYTES = 34  # the map's first byte, a key of 0, and a text of msgpack's shortest kind
 RESERVED_CLASSES = (BLOB_CLASS, LOG_CLASS, RAW_LOG_CLASS, LOSS_CLASS, CONTEXT_CLASS)
 BLOB, LOG, RAW_LOG, LOSS, CONTEXT = range(5)
 assert tuple(level for level, _ in wire.LEVELS[:-1]) == LEVEL_STEPS
@@ -51,6 +50,21 @@ class Pieces:
     begins: Array
     ends: Array
     kind: str  # str, bytes, or the type of the numbers
+    code: dict[str, Callable[..., int]] = dataclasses.field(repr=False)
+
+    def __getitem__(self, picked: Array) -> Pieces:
+        return Pieces(self.data, self.begins[picked], self.ends[picked], self.kind, self.code)
+
+    def packed(self) -> tuple[Array, Array]:
+        """The bytes of all, and the offsets between them."""
+        begins, ends = (np.ascontiguousarray(array, np.int64) for array in (self.begins, self.ends))
+        memory = np.empty(int((ends - begins).sum()), np.uint8)
+        offsets = np.empty(len(begins) + 1, np.int32)
+        self.code["pack"](
+            address_of(self.data), address_of(begins), address_of(ends), len(begins), address_of(memory),
+            address_of(offsets),
+        )  # fmt: skip
+        return memory, offsets
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -134,18 +148,21 @@ class Batch:
         of_class = np.array([names.setdefault(made.name, len(names)) for made in self.classes], np.int32)
         numbers = of_class[self.class_id]
         logs = self.rows_of(LOG)
-        data, begins, ends = self.data.data, self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
+        begins, ends = self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
+        data = self.data.tobytes() if len(logs) else b""
         seen: dict[bytes, int] = {}
-        for row, begin, end in zip(logs.tolist(), begins.tolist(), ends.tolist(), strict=True):
-            short = bytes(data[begin + 1 : begin + SHORT_NAME_BYTES])
-            key = short[: 2 + (short[1] & 31)] if len(short) > 1 and short[0] == 0 and 0xA0 <= short[1] < 0xC0 else b""
+        found = []
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            # the map's first byte, then usually a key of 0 and a text of msgpack's shortest kind
+            key = data[begin + 1 : begin + 3 + (data[begin + 2] & 31)] if end - begin > 2 else b""
             number = seen.get(key)
             if number is None:
                 log = unpack_log(data[begin:end])
                 number = names.setdefault("log" if log is None else log.name, len(names))
-                if key:
+                if key[:1] == b"\0" and 0xA0 <= key[1] < 0xC0:
                     seen[key] = number
-            numbers[row] = number
+            found.append(number)
+        numbers[logs] = found
         return numbers, list(names)
 
     @property
@@ -170,6 +187,15 @@ class Batch:
         """The classes of which there are records."""
         return [int(number) for number in np.flatnonzero(self._counts)]
 
+    def some(self, rows: Array) -> Batch:
+        """These records."""
+        columns = {
+            field.name: getattr(self, field.name)[rows]
+            for field in dataclasses.fields(self)
+            if field.name not in {"data", "classes", "threads", "contexts", "code"}
+        }
+        return dataclasses.replace(self, **columns)
+
     def body(self, row: int) -> memoryview:
         """The body of a record without the numbers of its kind."""
         made = self.classes[self.class_id[row]]
@@ -184,7 +210,7 @@ class Batch:
         if made is LOG_CLASS or any(kind == REST for _, kind in made.fields):
             begins = self.start[rows] + (LOG_HEAD_BYTES if made is LOG_CLASS else 0)
             ends = self.start[rows] + self.size[rows]
-            return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes")}
+            return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes", self.code)}
         if all(fixed_type(kind) is not None for _, kind in made.fields):
             whole = self._gather(made.fields, self.start, rows, 4 * made.own)
             return rows, {name: _plain(whole[name], kind) for name, kind in made.fields}
@@ -214,7 +240,7 @@ class Batch:
         for number, (name, kind) in enumerate(made.fields, start=1 if made.own else 0):
             begins, ends = pairs[:, number, 0], pairs[:, number, 1]
             if fixed_type(kind) is None:
-                columns[name] = Pieces(self.data, begins, ends, kind.removesuffix("[]"))
+                columns[name] = Pieces(self.data, begins, ends, kind.removesuffix("[]"), self.code)
             else:
                 starts = begins.astype(np.int32)
                 columns[name] = _plain(self._gather(((name, kind),), starts, every, 0)[name], kind)
@@ -224,33 +250,36 @@ class Batch:
         """The same as the record reader gives them."""
         columns = (
             self.time_ns, self.monotonic_ns, self.cycles, self.class_id, self.cpu, self.lane, self.thread_id, self.span,
-            self.parent, self.task, self.context, self.start, self.size,
+            self.parent, self.task,
         )  # fmt: skip
-        data = self.data.data
-        for time_ns, steady, cycles, number, cpu, lane, thread, span, parent, task, context, start, size in zip(
-            *(column.tolist() for column in columns), strict=True
+        names, name_ids, levels = self.names, self.name_id.tolist(), self.level.tolist()
+        for row, (time_ns, steady, cycles, number, cpu, lane, thread, span, parent, task) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
         ):
-            made = self.classes[number]
-            body = data[start : start + size]
-            name, level, fields = made.name, made.level, _fields(made, body)
-            if made is LOG_CLASS and (log := unpack_log(body[LOG_HEAD_BYTES:])) is not None:
-                name, level, fields = log.name, log.level, log.fields
-            if context >= 0 and (around := unpack_log(self.contexts[context])) is not None:
-                for key, value in around.fields.items():
-                    fields.setdefault(key, value)
             begun, _, pid, tid, process, writer = self.threads[thread] if thread >= 0 else NOBODY
             yield Record(
-                time_ns, steady, cycles, name, made.kind, cpu, lane, pid, tid, process, writer, fields,
-                span or None, parent or None, task or None, level, begun,
+                time_ns, steady, cycles, names[name_ids[row]], self.classes[number].kind, cpu, lane, pid, tid, process,
+                writer, fields_of_row(self, row), span or None, parent or None, task or None, LEVEL_NAMES[levels[row]],
+                begun,
             )  # fmt: skip
 
 
-def _fields(made: EventClass, body: memoryview) -> Fields:
+def fields_of_row(batch: Batch, row: int) -> Fields:
+    """The fields of one record, with those of its context."""
+    made, context = batch.classes[batch.class_id[row]], int(batch.context[row])
+    start, size = int(batch.start[row]), int(batch.size[row])
+    body = batch.data.data[start : start + size]
     if made is LOG_CLASS:
-        return {}
-    if made.fields and made.fields[0][1] == REST:
-        return {made.fields[0][0]: bytes(body)}
-    return decode_fields(made, body)[1]
+        log = unpack_log(body[LOG_HEAD_BYTES:])
+        fields = {} if log is None else log.fields
+    elif made.fields and made.fields[0][1] == REST:
+        fields = {made.fields[0][0]: bytes(body)}
+    else:
+        fields = decode_fields(made, body)[1]
+    if context >= 0 and (around := unpack_log(batch.contexts[context])) is not None:
+        for key, value in around.fields.items():
+            fields.setdefault(key, value)
+    return fields
 
 
 def fixed_type(kind: str) -> tuple[Any, ...] | None:

@@ -52,21 +52,19 @@ from .clock import Clock
 from .contexts import ENTRY_BYTES, MOST_BYTES
 from .description import describe
 from .errors import InvalidDescription, NotATrace
-from .files import Directory, Lane, is_file, open_file, parsed
+from .files import Directory, Lane, first_records, is_file, open_file, parsed
 from .log import unpack_log
 from .records import (
     CLOCK,
-    COLLECTORS_IDS,
     MOST_WRITERS,
     decode_fields,
-    ignore,
     loss_of,
     undescribed,
     warn_of,
     writer_of,
 )
-from .rows import COLUMNS, Hashed, OpenSpans, Rows, Tables, address_of, jitted, signed, words
-from .stream import RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
+from .rows import COLUMNS, WIDE, Hashed, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +76,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read"]
 
-ROWS_AT_ONCE = 1 << 16
+ROWS_AT_ONCE = 1 << 15
 BYTES_AT_ONCE = 16 << 20
 LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
@@ -162,7 +160,7 @@ def _read_directory(
     decoder: Decoder, uuid: bytes, sizes: dict[pathlib.Path, int], warn: Callable[[str], None], most: int
 ) -> Iterator[Batch]:
     for path, size in sizes.items():  # clock records tell of what came before them
-        for items in Lane(path, uuid).items(size, ignore, last=True):
+        for items in first_records(path, uuid, size):
             decoder.learn(items, contexts=False)
     decoder.settled = True
     chunk = max(LEAST_CHUNK_BYTES, min(LANES_BYTES // max(1, len(sizes)), MOST_CHUNK_BYTES))
@@ -487,7 +485,7 @@ class Decoder:
                 at += 1
         self._before += count
         if kept:
-            yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data)
+            yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
 
     def _batch(self, rows: dict[str, Array], data: Array) -> Batch:
         return Batch(

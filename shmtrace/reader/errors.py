@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 from ..errors import ShmtraceError
 
-__all__ = ["DirectoryNotEmpty", "InvalidDescription", "NotATrace", "OutputFailed", "TraceWarning"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "DirectoryNotEmpty",
+    "ExtraMissing",
+    "InvalidDescription",
+    "NoSuchTable",
+    "NotATrace",
+    "OutputFailed",
+    "TraceDamaged",
+    "TraceWarning",
+    "needs_extra",
+]
 
 
 class NotATrace(ShmtraceError, ValueError):
@@ -23,5 +39,28 @@ class OutputFailed(ShmtraceError, OSError):
     """A file or directory could not be written."""
 
 
+class NoSuchTable(ShmtraceError, LookupError):
+    """A trace has no table of that name."""
+
+
+class ExtraMissing(ShmtraceError, ImportError):
+    """A package that this needs, and shmtrace does not, is not installed."""
+
+
+class TraceDamaged(ShmtraceError):
+    """A part of a trace could not be read, and that was not to be."""
+
+
 class TraceWarning(UserWarning):
     """A part of a trace could not be read; the rest was."""
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str, *, what: str) -> Iterator[None]:
+    """Imports packages of an extra; raises ExtraMissing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(
+            f"{what} needs {error.name}, which is not installed: pip install 'shmtrace[{extra}]'"
+        ) from None

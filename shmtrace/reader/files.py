@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import NotATrace
-from .stream import LIMIT_BYTES, Metadata, Parser
+from .stream import COLLECTORS_IDS, LIMIT_BYTES, Metadata, Parser, RecordDamaged, heads
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Iterator
 
     from .description import Description
-    from .stream import Item
+    from .stream import Item, Packet
 
-__all__ = ["Directory", "Lane", "is_file", "open_file", "parsed"]
+__all__ = ["Directory", "Lane", "first_records", "ignore", "is_file", "open_file", "parsed"]
 
 CHUNK_BYTES = 1 << 20
 LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
+HEAD_BYTES = 1 << 12  # of a packet: its header, and some records
 _LANE_FILE = re.compile(r"stream_\d+_\d+")
 
 
@@ -105,6 +107,43 @@ class Lane:
             self._offset += count
             yield self._parser.fed(count)
         yield self._parser.end() if last else self._parser.idle()
+
+
+def first_records(path: pathlib.Path, uuid: bytes, size: int) -> Iterator[list[Item]]:
+    """The packets of a lane's file, of which no more is looked at than the collector's records at their beginnings.
+
+    Packets are found by their sizes.  If that leads to something that is none, the file is parsed as well.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            yield from _leaps(file.fileno(), uuid, size)
+    except (OSError, ValueError):
+        yield from Lane(path, uuid).items(size, ignore, last=True)
+
+
+def _leaps(descriptor: int, uuid: bytes, size: int) -> Iterator[list[Item]]:
+    """Packets with their beginnings only.  Raises ValueError if one is not what it should be."""
+    parser = Parser(uuid)
+    at = 0
+    while at < size:
+        found = parser.beginning(os.pread(descriptor, HEAD_BYTES, at), at)
+        if found is not None and not _has_others(found[1]):
+            found = parser.beginning(os.pread(descriptor, found[0], at), at)
+        if found is None or at + found[0] > size:
+            raise ValueError
+        yield [found[1]]
+        at += found[0]
+
+
+def _has_others(packet: Packet) -> bool:
+    """Whether a record that is not the collector's is there."""
+    with contextlib.suppress(RecordDamaged):
+        return any(head.id not in COLLECTORS_IDS for head in heads(packet))
+    return False
+
+
+def ignore(_line: str) -> None:
+    """What is wrong is told when it is read once more."""
 
 
 class Directory:

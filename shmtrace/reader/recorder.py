@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from .. import wire
 from .errors import DirectoryNotEmpty, OutputFailed
-from .records import COLLECTORS_IDS, MOST_WRITERS, loss_of, writer_of
-from .stream import Metadata, Packet, RecordDamaged, heads
+from .records import MOST_WRITERS, loss_of, writer_of
+from .stream import COLLECTORS_IDS, Metadata, Packet, RecordDamaged, heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

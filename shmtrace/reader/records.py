@@ -19,25 +19,29 @@ from ..layout import UNKNOWN_WRITER, WIDTHS
 from .clock import Clock
 from .contexts import Contexts
 from .description import OWN_FIELDS, describe
-from .errors import InvalidDescription, NotATrace, TraceWarning
-from .files import Directory, Lane, is_file, open_file, parsed
+from .errors import InvalidDescription, NotATrace, TraceWarning, needs_extra
+from .files import Directory, Lane, first_records, is_file, open_file, parsed
 from .functions import DEFINES, KINDS, Functions
 from .log import unpack_log
 from .spans import Spans
-from .stream import Metadata, Packet, RecordDamaged, Skipped, heads, struct_of
+from .stream import COLLECTORS_IDS, Metadata, Packet, RecordDamaged, Skipped, heads, struct_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
 
     from .decode import Fields
     from .description import Description, EventClass
     from .stream import Head, Item
 
 __all__ = [
-    "COLLECTORS_IDS",
     "MOST_WRITERS",
     "Decoder",
     "Record",
+    "Records",
     "Writer",
     "follow_directory",
     "loss_of",
@@ -48,9 +52,6 @@ __all__ = [
 NAME_BYTES = WIDTHS["Name48"]
 MOST_WRITERS = 1 << 20  # known in all lanes together; one more, and all are forgotten
 ROUND_S = 0.05  # between two looks at a directory that is being recorded
-
-# made by the collector, ahead of the others
-COLLECTORS_IDS = frozenset({wire.ID_WRITER, wire.ID_LOSS, wire.ID_CLOCK})
 
 _WRITER = struct_of(wire.WRITER_BODY)
 _LOSS = struct_of(wire.LOSS_BODY)
@@ -359,9 +360,52 @@ def _decode_log(body: memoryview) -> Decoded:
     return log.name, "log", log.level, (log.span, log.context, 0, 0), log.fields
 
 
+class Records:
+    """The records of a trace, one by one; or a table of them.
+
+    Tables are `events`, `spans`, `counters`, `writers`, `losses`, and one of each tracepoint, span and counter.  They
+    need pyarrow (`pip install 'shmtrace[arrow]'`), and `spans` duckdb, too.
+    """
+
+    def __init__(
+        self, source: str | os.PathLike[str] | BinaryIO, warn: Callable[[str], None], records: Iterator[Record]
+    ) -> None:
+        self._source = source
+        self._warn = warn
+        self._records = records
+
+    def __iter__(self) -> Iterator[Record]:
+        return self._records
+
+    def __next__(self) -> Record:
+        return next(self._records)
+
+    def to_arrow(self, table: str = "events") -> pa.Table:
+        """A table as a `pyarrow.Table`.  Reads the trace from its beginning.
+
+        Raises:
+            NoSuchTable: the trace has none of that name.
+        """
+        with needs_extra("arrow", what="to_arrow"):
+            from ..export.parquet import one_table
+        from .columns import read as read_batches
+
+        return one_table(read_batches(self._source, warn=self._warn), table)
+
+    def to_pandas(self, table: str = "events") -> pd.DataFrame:
+        """A table as a `pandas.DataFrame`."""
+        return self.to_arrow(table).to_pandas()
+
+    def to_polars(self, table: str = "events") -> pl.DataFrame:
+        """A table as a `polars.DataFrame`."""
+        import polars as pl
+
+        return pl.DataFrame(self.to_arrow(table))
+
+
 def read(
     source: str | os.PathLike[str] | BinaryIO, *, warn: Callable[[str], None] | None = None, follow: bool = False
-) -> Iterator[Record]:
+) -> Records:
     """The records of a trace: a directory, a file that holds what `cat` read from a FIFO, or an open binary file.
 
     The lanes of a directory are merged by time; a stream comes as it was sent, lane by lane.
@@ -375,6 +419,10 @@ def read(
         NotATrace: the source cannot be opened or holds no trace.
     """
     warn = warn or warn_of
+    return Records(source, warn, _read(source, warn, follow=follow))
+
+
+def _read(source: str | os.PathLike[str] | BinaryIO, warn: Callable[[str], None], *, follow: bool) -> Iterator[Record]:
     if not isinstance(source, (str, os.PathLike)):
         return _read_stream(source, str(getattr(source, "name", "stream")), warn)
     path = pathlib.Path(source)
@@ -413,10 +461,6 @@ def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> I
         yield from decoder.records(items, place)
 
 
-def ignore(_line: str) -> None:
-    """What is wrong is told when it is read once more."""
-
-
 class _Directory:
     """A trace directory, which may still grow."""
 
@@ -438,7 +482,7 @@ class _Directory:
         uuid = self._directory.uuid
         if not self._lanes:  # clock records tell of what came before them: look at those of all lanes first
             for path, size in sizes.items():
-                for items in Lane(path, uuid).items(size, ignore, last=True):
+                for items in first_records(path, uuid, size):
                     self._decoder.learn(items, contexts=False)
             self._decoder.settled = last
         for path in sizes.keys() - self._lanes.keys():

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..layout import fields_of
-from ..native import functions
+from ..native import functions, is_ready
+from ..native.plain import has_numba
 from ..native.rows import BIAS, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["COLUMNS", "Array", "Hashed", "OpenSpans", "Rows", "Tables", "address_of", "jitted", "signed", "words"]
+__all__ = [
+    "COLUMNS",
+    "Array",
+    "Hashed",
+    "OpenSpans",
+    "Rows",
+    "Tables",
+    "address_of",
+    "entry",
+    "jitted",
+    "signed",
+    "words",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -31,13 +45,19 @@ FIRST_NAMELESS = 1 << 32
 
 
 def jitted() -> dict[str, Callable[..., int]]:
-    """The jitted functions, by name.  Calls are made without the GIL."""
-    arguments = {"walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 4, "gather": 6, "split": 6}
-    code = functions("reader")
-    return {
-        name: ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * count)(code[name])
-        for name, count in arguments.items()
-    }
+    """The jitted functions, by name.  Calls are made without the GIL.  Without numba they are plain Python."""
+    arguments = {
+        "walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 4, "gather": 6, "split": 6, "pack": 6,
+    }  # fmt: skip
+    return {name: entry("reader", "decoding", name, count) for name, count in arguments.items()}
+
+
+def entry(unit: str, module: str, name: str, arguments: int) -> Callable[..., int]:
+    """A function of jitted code, or of the module of which it would be made."""
+    if is_ready(unit) or has_numba():
+        return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(functions(unit)[name])
+    plain: Callable[..., int] = getattr(import_module(f"shmtrace.native.{module}"), name)
+    return plain
 
 
 def address_of(array: Array) -> int:

@@ -8,7 +8,6 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from .errors import NotATrace
 from .files import open_file, parsed
 from .recorder import Recorder
 from .stream import Skipped
@@ -20,10 +19,8 @@ __all__ = ["in_order"]
 
 
 @contextmanager
-def in_order(
-    source: str | os.PathLike[str] | BinaryIO, warn: Callable[[str], None]
-) -> Iterator[tuple[pathlib.Path, int]]:
-    """The directory of a trace and its bytes; of a stream, one that is there during the block.
+def in_order(source: str | os.PathLike[str] | BinaryIO, warn: Callable[[str], None]) -> Iterator[pathlib.Path]:
+    """The directory of a trace; of a stream, one that is there during the block.
 
     Raises:
         NotATrace: the source cannot be opened or holds no trace.
@@ -32,17 +29,17 @@ def in_order(
     if isinstance(source, (str, os.PathLike)):
         path = pathlib.Path(source)
         if path.is_dir():
-            yield path, _size(path)
+            yield path
             return
-        with open_file(path) as file, _sorted(file, str(path), warn) as found:
-            yield found
+        with open_file(path) as file, _sorted(file, str(path), warn) as directory:
+            yield directory
         return
-    with _sorted(source, str(getattr(source, "name", "stream")), warn) as found:
-        yield found
+    with _sorted(source, str(getattr(source, "name", "stream")), warn) as directory:
+        yield directory
 
 
 @contextmanager
-def _sorted(source: BinaryIO, place: str, warn: Callable[[str], None]) -> Iterator[tuple[pathlib.Path, int]]:
+def _sorted(source: BinaryIO, place: str, warn: Callable[[str], None]) -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory(prefix="shmtrace-") as scratch:
         directory = pathlib.Path(scratch) / "trace"
         with Recorder(directory, delivered=lambda: 0) as recorder:
@@ -53,11 +50,4 @@ def _sorted(source: BinaryIO, place: str, warn: Callable[[str], None]) -> Iterat
                 recorder.add(items)
                 if recorder.failure is not None:
                     raise recorder.failure
-        yield directory, _size(directory)
-
-
-def _size(directory: pathlib.Path) -> int:
-    try:
-        return sum(path.stat().st_size for path in directory.iterdir() if path.name.startswith("stream_"))
-    except OSError as error:
-        raise NotATrace(f"{directory} cannot be read: {error.strerror}") from None
+        yield directory

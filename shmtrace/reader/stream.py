@@ -22,9 +22,23 @@ from .buffer import Buffer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["RECORD", "Head", "Item", "Metadata", "Packet", "Parser", "RecordDamaged", "Skipped", "heads", "struct_of"]
+__all__ = [
+    "COLLECTORS_IDS",
+    "RECORD",
+    "Head",
+    "Item",
+    "Metadata",
+    "Packet",
+    "Parser",
+    "RecordDamaged",
+    "Skipped",
+    "heads",
+    "struct_of",
+]
 
 LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
+# made by the collector, ahead of the others
+COLLECTORS_IDS = frozenset({wire.ID_WRITER, wire.ID_LOSS, wire.ID_CLOCK})
 LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
 SIGNATURE = b"/* CTF 1.8"
 DOUBT = 16  # with bytes in doubt, the next look is after this part of them has come anew: a look goes over all of them
@@ -295,7 +309,7 @@ class Parser:
         """Whether these last bytes may be the beginning of a header."""
         return any(key.startswith(tail) for key in self._keys or (_METADATA_MAGIC,))
 
-    def _header(self, data: bytearray, at: int, end: int) -> _Header | None:
+    def _header(self, data: bytes | bytearray, at: int, end: int) -> _Header | None:
         """The header at `at`; None: not one that shmtrace writes."""
         if data.startswith(_PACKET_MAGIC, at, end) and end - at >= wire.PACKET_BYTES:
             _, uuid, stream, begin, stop, content, size, number, discarded, cpu, lane = _PACKET.unpack_from(data, at)
@@ -320,6 +334,18 @@ class Parser:
             )
             return _Header(size // 8, content // 8, uuid, None) if sane else None
         return None
+
+    def beginning(self, data: bytes, offset: int) -> tuple[int, Packet] | None:
+        """Size of the packet of which `data` is the beginning, and what of it is there; None: it is none.
+
+        For whoever leaps from packet to packet, and feeds nothing.
+        """
+        header = self._header(data, 0, len(data)) if self._keys and data.startswith(self._keys[0]) else None
+        if header is None or header.words is None:
+            return None
+        lane, cpu, number, begin, end, _ = header.words
+        content = min(header.content, len(data))
+        return header.size, Packet(offset, memoryview(data), content, lane, cpu, number, begin, end, 0, 0)
 
     def _stands(self, at: int, header: _Header, *, pause: bool, last: bool) -> bool | None:
         """Whether the packet at `at` is whole; None: that is not known yet."""

@@ -38,7 +38,7 @@ def test_a_dash_is_stdin_and_stdout() -> None:
     assert blobs(done.stdout.decode()) == BLOBS
 
 
-@pytest.mark.parametrize("name", ["out", "out.txt", "out.json"])
+@pytest.mark.parametrize("name", ["out", "out.text", "out.json"])
 def test_an_unknown_suffix_is_refused_with_those_that_work(tmp_path: Path, name: str) -> None:
     done = commands.run("convert", small_trace().save(tmp_path / "trace"), "-o", tmp_path / name)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

@@ -207,6 +207,16 @@ def test_a_name_that_no_event_can_have_is_a_field(tracer: Any, recorded: Recorde
     assert end.own["span"] == begin.own["span"]
 
 
+def test_an_event_of_the_program_with_the_name_that_stands_in_for_others_is_told_once(
+    tracer: Any, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded.channel.tracepoint("OpenTelemetry span")
+    for name in ("first", "second"):
+        tracer.start_span(name).end()
+    assert [seen.name for seen in recorded.seen()] == ["first", "first", "second", "second"]
+    assert capsys.readouterr().err.count("give it another name") == 1
+
+
 def test_while_nobody_reads_nothing_is_kept() -> None:
     from opentelemetry.sdk.trace import TracerProvider
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,20 @@ from hostile.packets import stream as broken_stream
 from hostile.streams import hostile_parts, joined, rich_trace
 from reader.build import Trace, describe, small_trace
 from shmtrace import wire
+from shmtrace.export.text import encode, plain_fields
 from shmtrace.reader import NotATrace, columns, read
 from shmtrace.reader.batch import KINDS, LEVEL_NAMES
-from shmtrace.reader.records import ignore
+from shmtrace.reader.files import ignore
+from shmtrace.reader.shown import shown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import TypeAlias
 
     from shmtrace.reader import Record
+
+    Step: TypeAlias = "tuple[int, int, tuple[int, bytes], int]"  # lane, writer, class and body, time since the last
 
 pytestmark = pytest.mark.timeout(100)
 many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -131,7 +137,7 @@ steps = st.lists(
 )
 
 
-def build(made: list[tuple[int, int, tuple[int, bytes], int]]) -> Trace:
+def build(made: list[Step]) -> Trace:
     """Records in three lanes that three writers of two processes wrote."""
     trace = Trace(describe(CLASSES))
     for number in range(3):
@@ -154,7 +160,7 @@ def build(made: list[tuple[int, int, tuple[int, bytes], int]]) -> Trace:
 
 @many
 @given(steps)
-def test_any_records_are_the_same(tmp_path: Path, made: list[tuple[int, int, tuple[int, bytes], int]]) -> None:
+def test_any_records_are_the_same(tmp_path: Path, made: list[Step]) -> None:
     check_all(build(made), tmp_path)
 
 
@@ -171,6 +177,21 @@ def test_any_logs_are_the_same(made: list[tuple[int, bytes]]) -> None:
         [batch.names[number] for number in batch.name_id] for batch in columns.read(io.BytesIO(trace.stream))
     ] or [[]]
     assert names == [record.name for record in read(io.BytesIO(trace.stream))]
+
+
+@many
+@given(
+    st.lists(st.floats() | st.floats(width=32) | st.integers(-(1 << 60), 1 << 60).map(lambda n: n / 1000), min_size=1)
+)
+def test_floats_are_shown_as_python_shows_them(numbers: list[float]) -> None:
+    trace = Trace(describe(wire.event(16, "float", wire.class_fields("value:f64"))))
+    for number in numbers:
+        trace.lane().add(16, struct.pack("<2Id", 0, 0, number))
+    trace.lane().packet()
+    (batch,) = columns.read(io.BytesIO(trace.stream))
+    texts, offsets = shown_fields(batch)
+    shown = [texts[begin:end].tobytes().decode() for begin, end in itertools.pairwise(offsets.tolist())]
+    assert shown == [encode(plain_fields({"value": number})) for number in numbers]
 
 
 @many
@@ -216,6 +237,22 @@ def test_a_lane_whose_time_runs_backwards_is_merged_as_records_are(tmp_path: Pat
         trace.lane(number % 3).at(cycles).blob(bytes([number])).packet()
     path = trace.save_directory(tmp_path / "trace")
     check_same(lambda: path)
+
+
+def test_long_runs_of_a_lane_are_merged_in_order(tmp_path: Path) -> None:
+    trace = Trace()
+    for number in range(2000):
+        lane = trace.lane(number // 50 % 3).at(number + number % 7 * (number // 700))
+        lane.blob(b"x" * (number % 40))
+        if number % 300 == 0:
+            lane.packet()
+    for lane in trace.lanes.values():
+        lane.packet()
+    path = trace.save_directory(tmp_path / "trace")
+    check_same(lambda: path)
+    blobs = [bytes(record.fields["blob"]) for record in read(path)]  # type: ignore[call-overload]
+    got = [bytes(r.fields["blob"]) for b in columns.read(path, rows=77) for r in b.records()]  # type: ignore[call-overload]
+    assert got == blobs
 
 
 def test_what_is_no_trace_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Reading compared, on one trace, in one run: `python -m bench.reading [--events N] [--trace DIR]`.
+
+babeltrace2 counts (its sink `dummy`) and prints; our fast reader decodes into columns, and converts to Parquet.  Cpu
+time depends less on what else the machine does; by the clock, Parquet is written while the next records are decoded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import shmtrace
+from bench.machine import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVENTS = 3_000_000
+ROUNDS = 3
+
+
+def record(directory: Path, events: int) -> None:
+    """A trace of blobs, tracepoints and spans, in equal parts."""
+    with shmtrace.record(directory, mode="block", block_ms=60_000) as channel:
+        tick = channel.tracepoint("tick", number="u64", latency="f64", path="str")
+        load = channel.span("load", shard="u32")
+        event, blob = channel.event, bytes(range(32))
+        for number in range(events // 4):
+            event(blob)
+            with load(number & 7):
+                tick(number, number * 0.001, "/index")
+
+
+def decode(trace: Path) -> int:
+    """Into columns; how many records there are."""
+    from shmtrace.reader import columns
+
+    return sum(map(len, columns.read(trace)))
+
+
+def convert(trace: Path) -> None:
+    """To one file of Parquet."""
+    from shmtrace.export.parquet import write_events
+    from shmtrace.reader import columns
+
+    with tempfile.TemporaryFile() as out:
+        write_events(columns.read(trace), out)
+
+
+def babeltrace2(trace: Path, *options: str) -> None:
+    """Its text goes nowhere."""
+    subprocess.run(["babeltrace2", trace, *options], stdout=subprocess.DEVNULL, check=True)
+
+
+def seconds_of(call: Callable[[], object]) -> tuple[float, float]:
+    """By the clock; cpu time of this process and of those that it starts."""
+
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+    begin, begin_cpu = time.perf_counter(), used()
+    call()
+    return time.perf_counter() - begin, used() - begin_cpu
+
+
+def measure(trace: Path, rounds: int) -> dict[str, tuple[float, float]]:
+    """Seconds of each way, by the clock and of cpu time: medians of some rounds, in which they take turns."""
+    ways: dict[str, Callable[[], object]] = {"columns": lambda: decode(trace)}
+    if importlib.util.find_spec("pyarrow"):
+        ways["Parquet"] = lambda: convert(trace)
+    if shutil.which("babeltrace2"):
+        ways["babeltrace2, counting"] = lambda: babeltrace2(trace, "-o", "dummy")
+        ways["babeltrace2, text"] = lambda: babeltrace2(trace)
+    for name in ("columns", "Parquet"):  # compiles what is not in the cache
+        if name in ways:
+            ways[name]()
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            seconds[name].append(seconds_of(way))
+    return {
+        name: (statistics.median(clock for clock, _ in times), statistics.median(cpu for _, cpu in times))
+        for name, times in seconds.items()
+    }
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description="Reading compared, on one trace, in one run.")
+    parser.add_argument("--events", type=int, default=EVENTS, help="of the trace that is made")
+    parser.add_argument("--trace", type=Path, help="use this one")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        trace = options.trace or Path(directory, "trace")
+        if options.trace is None:
+            record(trace, options.events)
+        count = decode(trace)
+        seconds = measure(trace, options.rounds)
+    print(f"{count:,} records; {', '.join(f'{name} {value}' for name, value in machine().items())}\n")
+    print("| way | seconds | times `columns` | cpu seconds | times | million records a cpu second |")
+    print("|---|---:|---:|---:|---:|---:|")
+    first, first_cpu = seconds["columns"]
+    for name, (clock, cpu) in seconds.items():
+        rate = count / cpu / 1e6
+        print(f"| {name} | {clock:.2f} | {clock / first:.2f} | {cpu:.2f} | {cpu / first_cpu:.2f} | {rate:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""`shmtrace report`: a trace as one page of HTML."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command
+@click.argument("trace")
+@click.option("-o", "--output", metavar="OUT.html", required=True, help="Where to; - is stdout.")
+@click.option("--json", "as_json", is_flag=True, help="What the page shows, as one JSON object, instead of the page.")
+def command(trace: str, output: str, *, as_json: bool) -> None:
+    """Show what is in TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin, on one page.
+
+    The busiest spans and their latencies, rates over time, what was lost, processes, counters, and the spans that
+    killed workers left open.  The page needs nothing else, no network either.
+    """
+    from shmtrace.export.report import Summary, render
+    from shmtrace.reader import columns
+
+    batches = columns.read(sys.stdin.buffer if trace == "-" else trace, warn=_complain)
+    data = Summary(batches).data()
+    if as_json:
+        import json
+
+        text = json.dumps(data) + "\n"
+    else:
+        text = render(data, f"Trace {'from stdin' if trace == '-' else Path(trace).resolve().name}")
+    written = text.encode("utf-8", "backslashreplace")
+    if output == "-":
+        sys.stdout.buffer.write(written)
+    else:
+        Path(output).write_bytes(written)
+
+
+def _complain(line: str) -> None:
+    click.echo(f"shmtrace: {line}", err=True)

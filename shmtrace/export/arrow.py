@@ -1,0 +1,153 @@
+"""Batches as Arrow: the table `events`, with fields as JSON, and columns of a class' fields with their types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from .. import wire
+from ..reader.batch import LEVEL_NAMES, Pieces
+from ..reader.shown import shown_fields
+
+if TYPE_CHECKING:
+    from ..reader.batch import Batch, Column
+    from ..reader.rows import Array
+
+__all__ = ["EVENTS", "WHO", "events", "json_fields", "typed_columns", "typed_field", "who"]
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+WHO = (
+    pa.field("cpu", pa.uint16()),
+    pa.field("pid", pa.int64()),
+    pa.field("tid", pa.int64()),
+    pa.field("process", _NAME),
+    pa.field("thread", _NAME),
+)
+EVENTS = pa.schema(
+    [
+        pa.field("time_ns", pa.int64()),
+        pa.field("name", _NAME),
+        pa.field("kind", _NAME),
+        *WHO,
+        pa.field("fields", pa.string()),
+        pa.field("span", pa.int64()),
+        pa.field("parent", pa.int64()),
+        pa.field("level", _NAME),
+    ]
+)
+_NUMBERS = {
+    "u8": pa.uint8(), "u16": pa.uint16(), "u32": pa.uint32(), "u64": pa.uint64(), "i8": pa.int8(), "i16": pa.int16(),
+    "i32": pa.int32(), "i64": pa.int64(), "f32": pa.float32(), "f64": pa.float64(),
+}  # fmt: skip
+_TYPES = {**_NUMBERS, "bool": pa.bool_(), "str": pa.string(), "bytes": pa.binary(), "rest": pa.binary()}
+
+
+def events(batch: Batch) -> pa.RecordBatch:
+    """A row an event."""
+    columns = [
+        pa.array(batch.time_ns),
+        pa.DictionaryArray.from_arrays(pa.array(batch.name_id), pa.array(batch.names, pa.string())),
+        kinds(batch),
+        *who(batch),
+        json_fields(batch),
+        pa.array(batch.span, mask=batch.span == 0),
+        pa.array(batch.parent, mask=batch.parent == 0),
+        levels(batch),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=EVENTS)
+
+
+def kinds(batch: Batch) -> pa.DictionaryArray:
+    """Of each record."""
+    names: dict[str, int] = {}
+    of_class = np.array([names.setdefault(made.kind, len(names)) for made in batch.classes], np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(of_class[batch.class_id]), pa.array(names, pa.string()))
+
+
+def levels(batch: Batch) -> pa.DictionaryArray:
+    """Of each record; null where it has none."""
+    numbers = batch.level.astype(np.int32)
+    nowhere = numbers == LEVEL_NAMES.index(None)
+    return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=nowhere), pa.array(LEVEL_NAMES[:-1], pa.string()))
+
+
+def who(batch: Batch) -> list[pa.Array]:
+    """Columns WHO."""
+    threads = batch.thread_id
+    nobody = threads < 0
+    unknown = nobody if nobody.any() else None
+    columns = [pa.array(batch.cpu)]
+    columns += [pa.array(numbers, mask=unknown) for numbers in (batch.pid, batch.tid)]
+    for names in ([thread.process for thread in batch.threads], [thread.thread for thread in batch.threads]):
+        known: dict[str, int] = {}
+        of_thread = np.array([*(known.setdefault(name, len(known)) for name in names), 0], np.int32)
+        indices = pa.array(of_thread[threads], mask=unknown)
+        columns.append(pa.DictionaryArray.from_arrays(indices, pa.array(known, pa.string())))
+    return columns
+
+
+def json_fields(batch: Batch) -> pa.StringArray:
+    """The fields of each record as one JSON object, the same text as in JSON lines."""
+    texts, offsets = shown_fields(batch)
+    return pa.StringArray.from_buffers(len(batch), pa.py_buffer(offsets), pa.py_buffer(texts))
+
+
+# fields with their types
+
+
+def typed_field(name: str, kind: str) -> pa.Field:
+    """A column for a field of a class."""
+    array, enum = wire.parse_array(kind), wire.parse_enum(kind)
+    if array is not None:
+        return pa.field(name, pa.list_(_NUMBERS[array[0]], -1 if array[1] is None else array[1]))
+    return pa.field(name, _NAME if enum is not None else _TYPES[kind])
+
+
+def typed_columns(batch: Batch, class_id: int) -> tuple[Array, list[pa.Array]]:
+    """The records of a class, and a column a field."""
+    rows, fields = batch.fields(class_id)
+    kinds_of = batch.classes[class_id].fields
+    return rows, [_typed(column, kind) for column, (_, kind) in zip(fields.values(), kinds_of, strict=True)]
+
+
+def _typed(column: Column, kind: str) -> pa.Array:
+    if isinstance(column, Pieces):
+        return _typed_pieces(column)
+    enum = wire.parse_enum(kind)
+    if enum is not None:
+        return _labels(column, enum[1])
+    if column.ndim > 1:
+        return pa.FixedSizeListArray.from_arrays(pa.array(column.reshape(-1)), column.shape[1])
+    return pa.array(np.ascontiguousarray(column))
+
+
+def _typed_pieces(column: Pieces) -> pa.Array:
+    if column.kind == "str":
+        strings = _strings(column)
+        return pa.array(list(column), pa.string()) if strings is None else strings
+    data, offsets = column.packed()
+    if column.kind == "bytes":
+        return pa.BinaryArray.from_buffers(pa.binary(), len(column), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    numbers = pa.array(data.view(np.dtype(_NUMBERS[column.kind].to_pandas_dtype())))
+    return pa.ListArray.from_arrays(pa.array(offsets // numbers.type.byte_width), numbers)
+
+
+def _labels(column: Array, labels: dict[str, int]) -> pa.Array:
+    """What stands for the numbers of an enumeration."""
+    known = {number: label for label, number in labels.items()}
+    numbers, which = np.unique(column, return_inverse=True)
+    texts = [known.get(number, str(number)) for number in numbers.tolist()]
+    return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(texts, pa.string()))
+
+
+def _strings(column: Pieces) -> pa.StringArray | None:
+    """Texts; None: not all of it is UTF-8."""
+    data, offsets = column.packed()
+    strings = pa.StringArray.from_buffers(len(column), pa.py_buffer(offsets), pa.py_buffer(data))
+    try:
+        strings.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return strings

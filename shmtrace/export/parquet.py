@@ -1,0 +1,172 @@
+"""Tables as Parquet: one file of events, or a directory with a directory a table."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..reader.errors import NoSuchTable, needs_extra
+from .arrow import EVENTS as EVENTS_SCHEMA
+from .arrow import events
+from .tables import SPAN_RECORDS, SPANS, Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor, Future
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from ..reader.batch import Batch
+
+__all__ = ["directory_of", "one_table", "write_events", "write_tables"]
+
+GROUP_ROWS = 1 << 18  # of a row group
+PART_ROWS = 1 << 23  # of a file of a directory
+JSON_COLUMN = "fields"  # no two alike, and nobody asks for a range of them
+COMPRESSION = "zstd"
+
+
+class _Table:
+    """A table's files in the making: `part-0.parquet`, and so on."""
+
+    def __init__(self, directory: Path, schema: pa.Schema, pool: Executor) -> None:
+        self._pool = pool
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._schema = schema
+        self._parts = 0
+        self._rows = 0
+        self._writer: _File | None = None
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        if self._writer is None:
+            self._writer = _File(self._directory / f"part-{self._parts}.parquet", self._schema, self._pool)
+            self._parts += 1
+            self._rows = 0
+        self._writer.add(rows)
+        self._rows += rows.num_rows
+        if self._rows >= PART_ROWS:
+            self.end_part()
+
+    def end_part(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def close(self) -> None:
+        if not self._parts:
+            self.add(pa.RecordBatch.from_pylist([], schema=self._schema))
+        self.end_part()
+
+
+class _File:
+    """A Parquet file in the making.  A row group is written by the pool while the next one is decoded."""
+
+    def __init__(self, out: Path | BinaryIO, schema: pa.Schema, pool: Executor) -> None:
+        self._pool = pool
+        self._pending: Future[None] | None = None
+        texts = [field.name for field in schema if _is_text(field.type) and field.name != JSON_COLUMN]
+        numbers = [name for name in ("time_ns", "span", "parent") if name in schema.names]
+        self._writer = pq.ParquetWriter(
+            out,
+            schema,
+            compression=COMPRESSION,
+            use_dictionary=texts,
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+            write_statistics=[name for name in schema.names if name != JSON_COLUMN],
+        )
+        self._held: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._schema = schema
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        self._held.append(rows)
+        self._rows += rows.num_rows
+        if self._rows >= GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._wait()
+        if self._held:
+            table = pa.Table.from_batches(self._held, self._schema)
+            self._pending = self._pool.submit(self._writer.write_table, table)
+        self._held, self._rows = [], 0
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        self._flush()
+        self._wait()
+        self._writer.close()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_string(kind))
+
+
+def write_events(batches: Iterable[Batch], out: BinaryIO) -> None:
+    """A row an event."""
+    with ThreadPoolExecutor(1) as pool:
+        file = _File(out, EVENTS_SCHEMA, pool)
+        for batch in batches:
+            file.add(events(batch))
+        file.close()
+
+
+def directory_of(directory: Path, table: str) -> Path:
+    """Where a table's files are.  Names of tables hold anything."""
+    return directory / quote(table, safe=" ").replace(".", "%2E")
+
+
+def write_tables(
+    batches: Iterable[Batch], directory: Path, *, wanted: Callable[[str], bool] = lambda _: True
+) -> dict[str, pa.Schema]:
+    """Writes the tables that are wanted; the schemas of all.  Of `spans`, the records of which it is made."""
+    tables = Tables(wanted)
+    files: dict[str, _Table] = {}
+    with ThreadPoolExecutor(1) as pool:
+
+        def add(name: str, rows: pa.RecordBatch) -> None:
+            if name not in files:
+                files[name] = _Table(directory_of(directory, name), rows.schema, pool)
+            files[name].add(rows)
+
+        for batch in batches:
+            for name, rows in tables.add(batch):
+                add(name, rows)
+        for name, rows in tables.end():
+            add(name, rows)
+        for name, schema in tables.schemas.items():
+            if wanted(name) and name not in files:
+                files[name] = _Table(directory_of(directory, name), schema, pool)
+        for file in files.values():
+            file.close()
+    return tables.schemas
+
+
+def one_table(batches: Iterable[Batch], name: str) -> pa.Table:
+    """One of the tables of a trace, in memory.
+
+    Raises:
+        NoSuchTable: there is none of that name.
+    """
+    source = SPAN_RECORDS if name == SPANS else name
+    tables = Tables(lambda known: known == source)
+    rows = [rows for batch in batches for _, rows in tables.add(batch)]
+    rows += [rows for _, rows in tables.end()]
+    if source not in tables.schemas:
+        known = sorted({*tables.schemas, SPANS} - {SPAN_RECORDS})
+        raise NoSuchTable(f"the trace has no table {name!r}: it has {', '.join(known)}")
+    table = pa.Table.from_batches(rows, tables.schemas[source])
+    if name != SPANS:
+        return table.unify_dictionaries()
+    with needs_extra("arrow", what="the table of spans"):
+        from .query import spans_of
+    return spans_of(table)

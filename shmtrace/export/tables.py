@@ -1,0 +1,218 @@
+"""The tables of a trace: events, spans, counters, writers, losses, and one of each tracepoint, span and counter.
+
+Each is made batch by batch.  `spans` needs begins and ends together: `SPANS_SQL` makes it of the table SPAN_RECORDS,
+which is not shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from ..reader.batch import BLOB, EXCEPTION, LOG, LOSS, RAW_LOG
+from . import arrow
+from .arrow import WHO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..reader.batch import Batch
+    from ..reader.description import EventClass
+
+    Wanted: TypeAlias = Callable[[str], bool]
+
+__all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "SPANS_SQL", "SPAN_RECORDS", "WRITERS", "Tables"]
+
+EVENTS, SPANS, COUNTERS, WRITERS, LOSSES = "events", "spans", "counters", "writers", "losses"
+SPAN_RECORDS = "_spans"
+_TIME, _ORDER, _STEADY = (pa.field(name, pa.int64()) for name in ("time_ns", "record", "monotonic_ns"))
+_START = pa.field("process_start", pa.int64())
+_NUMBERS = tuple(pa.field(name, pa.int64()) for name in ("span", "parent", "task"))
+SCHEMAS = {
+    EVENTS: arrow.EVENTS,
+    COUNTERS: pa.schema([_TIME, pa.field("name", pa.string()), pa.field("value", pa.float64()), *WHO]),
+    WRITERS: pa.schema([
+        pa.field("pid", pa.int64()), pa.field("tid", pa.int64()), pa.field("process", pa.string()),
+        pa.field("thread", pa.string()), _START, pa.field("thread_start", pa.int64()), pa.field("events", pa.int64()),
+        pa.field("first_ns", pa.int64()), pa.field("last_ns", pa.int64()),
+    ]),
+    LOSSES: pa.schema([
+        _TIME, pa.field("cpu", pa.uint16()), pa.field("lane", pa.uint16()), pa.field("reason", pa.string()),
+        pa.field("count", pa.uint64()),
+    ]),
+    SPAN_RECORDS: pa.schema([
+        _ORDER, _TIME, _STEADY, pa.field("name", pa.string()), pa.field("begins", pa.bool_()), *WHO, _START, *_NUMBERS,
+        pa.field("fields", pa.string()),
+    ]),
+}  # fmt: skip
+# A span ends with the first end of its number that follows, unless another begins before: a program that was there
+# before exec gives numbers from 1 on, too.
+SPANS_SQL = """
+SELECT b.time_ns AS begin_ns, e.time_ns AS end_ns, e.monotonic_ns - b.monotonic_ns AS duration_ns, b.name AS name,
+       b.cpu AS cpu, b.pid AS pid, b.tid AS tid, b.process AS process, b.thread AS thread, b.span AS span,
+       b.parent AS parent, b.task AS task, json_extract_string(e.fields, '$.exception') AS exception,
+       b.fields AS fields, b.process_start AS process_start
+FROM (SELECT *, lead(record) OVER (PARTITION BY pid, process_start, span ORDER BY record) AS following
+      FROM {records} WHERE begins) b
+LEFT JOIN (SELECT *, lag(record) OVER (PARTITION BY pid, process_start, span ORDER BY record) AS preceding
+      FROM {records} WHERE NOT begins) e
+  ON e.pid IS NOT DISTINCT FROM b.pid AND e.process_start IS NOT DISTINCT FROM b.process_start AND e.span = b.span
+ AND e.record > b.record AND (b.following IS NULL OR e.record < b.following)
+ AND (e.preceding IS NULL OR e.preceding < b.record)
+ORDER BY b.record
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Typed:
+    """The table of a class."""
+
+    name: str
+    schema: pa.Schema
+
+
+class Tables:
+    """Takes batches and gives the rows of the tables that are `wanted`."""
+
+    def __init__(self, wanted: Wanted = lambda _: True) -> None:
+        self._wanted = wanted
+        self._typed: dict[int, _Typed] = {}
+        self._names: set[str] = {*SCHEMAS, SPANS}
+        self._classes = 0  # that have names
+        self._records = 0
+        self._writers = _Writers()
+
+    @property
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Of all tables that are known so far, but for `spans`."""
+        return SCHEMAS | {typed.name: typed.schema for typed in self._typed.values()}
+
+    def add(self, batch: Batch) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """The rows of a batch, with the names of the tables that get them."""
+        self._learn(batch.classes)
+        for name, make in (
+            (EVENTS, arrow.events), (COUNTERS, _counters), (LOSSES, _losses), (SPAN_RECORDS, self._span_records),
+        ):  # fmt: skip
+            if self._wanted(name) and (rows := make(batch)) is not None:
+                yield name, rows
+        if self._wanted(WRITERS):
+            self._writers.add(batch)
+        for class_id in batch.class_ids():
+            typed = self._typed.get(class_id)
+            if typed is not None and self._wanted(typed.name):
+                yield typed.name, _typed_rows(batch, class_id, typed.schema)
+        self._records += len(batch)
+
+    def end(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """What is known at the end only."""
+        if self._wanted(WRITERS):
+            yield WRITERS, self._writers.rows()
+
+    def _learn(self, classes: list[EventClass]) -> None:
+        """Gives new classes names that no other table has, whatever the case of its letters."""
+        for class_id in range(self._classes, len(classes)):
+            made = classes[class_id]
+            if made.kind in {"end", "context", "loss", "log"}:
+                continue
+            tried = [made.name, f"{made.name}_{made.kind}", *(f"{made.name}_{n}" for n in range(2, len(classes) + 3))]
+            name = next(name for name in tried if name.lower() not in self._names)
+            self._names.add(name.lower())
+            self._typed[class_id] = _Typed(name, _typed_schema(made))
+        self._classes = len(classes)
+
+    def _span_records(self, batch: Batch) -> pa.RecordBatch | None:
+        kinds = np.array([made.kind == "begin" for made in batch.classes])
+        ends = np.array([made.kind == "end" for made in batch.classes])
+        rows = np.flatnonzero((kinds | ends)[batch.class_id] & (batch.span != 0))
+        if not len(rows):
+            return None
+        part = batch.some(rows)
+        starts = np.array([*(thread.start for thread in batch.threads), 0], np.uint64).astype(np.int64)
+        columns = [
+            pa.array(rows + self._records), pa.array(part.time_ns), pa.array(part.monotonic_ns), _names(part),
+            pa.array(kinds[part.class_id]), *arrow.who(part),
+            pa.array(starts[part.thread_id], mask=part.thread_id < 0),
+            *(pa.array(numbers, mask=numbers == 0) for numbers in (part.span, part.parent, part.task)),
+            arrow.json_fields(part),
+        ]  # fmt: skip
+        return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[SPAN_RECORDS])
+
+
+def _names(batch: Batch) -> pa.Array:
+    names = pa.array([made.name for made in batch.classes], pa.string())
+    return names.take(pa.array(batch.class_id))
+
+
+def _typed_schema(made: EventClass) -> pa.Schema:
+    """The columns of a class; a field whose name is taken gets `_` behind it."""
+    first = [_TIME, *WHO, *_NUMBERS[: 1 if made.kind == "event" else 2 if made.kind == "begin" else 0]]
+    taken = {field.name.lower() for field in first}
+    fields = []
+    for name, kind in made.fields:
+        unique = name
+        while unique.lower() in taken:
+            unique += "_"
+        taken.add(unique.lower())
+        fields.append(arrow.typed_field(unique, kind))
+    return pa.schema([*first, *fields])
+
+
+def _typed_rows(batch: Batch, class_id: int, schema: pa.Schema) -> pa.RecordBatch:
+    rows, fields = arrow.typed_columns(batch, class_id)
+    columns = [pa.array(batch.time_ns[rows]), *arrow.who(batch.some(rows))]
+    for name, numbers in (("span", batch.span), ("parent", batch.parent)):
+        if len(columns) < len(schema) - len(fields):
+            assert schema.names[len(columns)] == name
+            columns.append(pa.array(numbers[rows], mask=numbers[rows] == 0))
+    return pa.RecordBatch.from_arrays([*columns, *fields], schema=schema)
+
+
+def _counters(batch: Batch) -> pa.RecordBatch | None:
+    wanted = [n for n in batch.class_ids() if batch.classes[n].kind == "counter"]
+    parts = [batch.fields(class_id) for class_id in wanted]
+    picked = [(rows, fields["value"]) for rows, fields in parts if isinstance(fields.get("value"), np.ndarray)]
+    if not picked:
+        return None
+    rows = np.concatenate([rows for rows, _ in picked])
+    values = np.concatenate([np.asarray(values, np.float64) for _, values in picked])
+    order = np.argsort(rows, kind="stable")
+    part = batch.some(rows[order])
+    columns = [pa.array(part.time_ns), _names(part), pa.array(values[order]), *arrow.who(part)]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[COUNTERS])
+
+
+def _losses(batch: Batch) -> pa.RecordBatch | None:
+    rows, (reasons, counts) = arrow.typed_columns(batch, LOSS)
+    if not len(rows):
+        return None
+    columns = [pa.array(batch.time_ns[rows]), pa.array(batch.cpu[rows]), pa.array(batch.lane[rows]), reasons, counts]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[LOSSES])
+
+
+class _Writers:
+    """How many records each thread wrote, and when."""
+
+    def __init__(self) -> None:
+        self._threads: dict[tuple[object, ...], list[int]] = {}  # events, first and last
+
+    def add(self, batch: Batch) -> None:
+        counts = np.bincount(batch.thread_id + 1, minlength=len(batch.threads) + 1)[1:]
+        for number in np.flatnonzero(counts).tolist():
+            writer = batch.threads[number]
+            key = writer.pid, writer.tid, writer.process, writer.thread, writer.start, writer.thread_start
+            times = batch.time_ns[batch.thread_id == number]
+            first, last = int(times.min()), int(times.max())
+            events, *known = self._threads.get(key, [0, first, last])
+            self._threads[key] = [events + int(counts[number]), min(first, known[0]), max(last, known[1])]
+
+    def rows(self) -> pa.RecordBatch:
+        schema = SCHEMAS[WRITERS]
+        rows = [dict(zip(schema.names, (*key, *values), strict=True)) for key, values in self._threads.items()]
+        return pa.RecordBatch.from_pylist(rows, schema=schema)
+
+
+assert {BLOB, LOG, RAW_LOG, LOSS} == {0, 1, 2, 3}
+assert EXCEPTION == "exception"  # SPANS_SQL has it
