@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from .errors import ShmtraceError
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
 __all__ = ["CannotServe", "Viewer", "local_ui"]
 
@@ -74,7 +74,7 @@ class Viewer:
         self.url = f"{own}/" if ui is not None else f"{PUBLIC_UI}/#!/?url={own}/{_quoted(title)}.pftrace"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="viewer", daemon=True)
 
-    def __enter__(self) -> Viewer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -35,7 +35,7 @@ def _write_lines(line: Callable[[Record], str], records: Iterable[Record], out: 
     "--output",
     metavar="OUT",
     required=True,
-    help="Where to: *.jsonl, *.txt, *.pftrace, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines to stdout.",
+    help="*.jsonl, *.txt, *.pftrace, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines on stdout.",
 )
 @choosing_options
 @strict_option

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shmtrace.cli import Complaints
+
 from .convert import PERFETTO, write_perfetto
 
 if TYPE_CHECKING:
@@ -48,9 +50,5 @@ def _converted(trace: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="shmtrace-") as directory:
         path = Path(directory) / f"trace{PERFETTO}"
-        write_perfetto(sys.stdin.buffer if trace == "-" else trace, path, _complain)
+        write_perfetto(sys.stdin.buffer if trace == "-" else trace, str(path), Complaints())
         yield path
-
-
-def _complain(line: str) -> None:
-    click.echo(f"shmtrace: {line}", err=True)

@@ -15,7 +15,7 @@ from .. import wire
 __all__ = ["Lane", "Open", "Process", "Thread"]
 
 FIRST_BRIDGED, FIRST_CALL = 1 << 31, 1 << 40  # numbers of spans: of instrument/spans.py and reader/functions.py
-MOST_OPEN = 1 << 18  # of a process; the end of others is not known
+MOST_OPEN = 1 << 18  # spans of a process; others begin on the thread's track, and their end is a stray
 NO_TASK = (0, wire.BY_THREAD)
 
 
@@ -51,6 +51,10 @@ class Process:
     last_ns: int = 0  # when it was heard of last
     strays: bytes = b""  # the track of ends of spans that nobody saw begin
 
+    def keeps(self, number: int) -> bool:
+        """Whether the end of a span that begins will be known."""
+        return number > 0 and len(self.open) < MOST_OPEN
+
 
 @dataclasses.dataclass(eq=False)
 class Thread:
@@ -65,6 +69,8 @@ class Thread:
     def lane_for(self, number: int, parent: int, task: int) -> Lane | None:
         """Where a span begins; None: on a new lane."""
         own = self.lanes[0]
+        if not self.process.keeps(number):
+            return own
         if number >= FIRST_CALL:
             self.has_calls = True
             return own
@@ -83,7 +89,8 @@ class Thread:
 
     def begin(self, lane: Lane, number: int, task: int, name: str, time_ns: int) -> None:
         """It has begun there."""
-        if number and len(self.process.open) < MOST_OPEN:
+        if self.process.keeps(number):
+            self.end(number)  # of damage, or of a pid that came twice: nobody saw that one end
             made = Open(number, task, lane, name, time_ns)
             lane.open.append(made)
             self.process.open[number] = made

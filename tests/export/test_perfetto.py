@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+import io
 import json
 import math
 import multiprocessing
 import os
 import signal
+import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,10 +22,13 @@ from hypothesis import strategies as st
 import commands
 import shmtrace
 from export.shown import Shown, unnested
+from hostile.streams import hostile_parts, joined
 from reader.build import Trace, small_trace
+from shmtrace.export.lanes import Lane, Process, Thread
 from shmtrace.export.perfetto import packets
 from shmtrace.export.text import json_line
-from shmtrace.reader import columns
+from shmtrace.reader import NotATrace, columns
+from shmtrace.reader.sorting import in_order
 from written import written
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from hostile.streams import Part
     from shmtrace.reader import Record
 
 pytestmark = pytest.mark.timeout(100)
@@ -314,3 +322,83 @@ def test_what_is_no_trace_leaves_an_older_file_alone(tmp_path: Path) -> None:
     done = commands.run("convert", tmp_path / "trace", "-o", tmp_path / "out.pftrace")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert (tmp_path / "out.pftrace").read_text() == "older"
+
+
+def test_a_stream_that_is_being_written_is_converted_when_it_ends(tmp_path: Path) -> None:
+    """As in `cat FIFO | shmtrace convert - -o x.pftrace`; the spans of several threads come in the order of time."""
+    with shmtrace.create_channel(f"t{os.getpid()}-live") as channel:
+        try:
+            convert = [*commands.SHMTRACE, "convert", "-", "-o", str(tmp_path / "out.pftrace")]
+            with (
+                commands.running("collect", channel.name),
+                subprocess.Popen(["cat", channel.fifo], stdout=subprocess.PIPE) as cat,
+                subprocess.Popen(convert, stdin=cat.stdout, stderr=subprocess.PIPE, text=True) as process,
+            ):
+                commands.until(lambda: channel.enabled)
+                work(channel)
+                shmtrace.remove_channel(channel.name, drain=True)
+                _, said = process.communicate(timeout=commands.LIMIT_S)
+                assert (process.returncode, said) == (0, "")
+        finally:
+            with contextlib.suppress(shmtrace.ChannelNotFound):
+                shmtrace.remove_channel(channel.name)
+    made = Shown((tmp_path / "out.pftrace").read_bytes())
+    assert unnested(made.users()) == []
+    counts = collections.Counter((event.name, event.kind) for event in made.users())
+    assert counts == {("work", "begin"): 300, ("work", "end"): 300, ("tick", "instant"): 300}
+
+
+def work(channel: shmtrace.Channel) -> None:
+    span, tick = channel.span("work"), channel.tracepoint("tick", number="u32")
+
+    def loop() -> None:
+        for number in range(100):
+            with span:
+                tick(number)
+
+    threads = [threading.Thread(target=loop) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_damage_is_named_and_the_rest_is_converted(tmp_path: Path) -> None:
+    (tmp_path / "trace").write_bytes(small_trace().garbage(b"garbage").stream)
+    done = commands.run("convert", tmp_path / "trace", "-o", tmp_path / "out.pftrace")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"shmtrace: {tmp_path}/trace: byte ")
+    assert len(done.stderr.splitlines()) == 1
+    assert len(Shown((tmp_path / "out.pftrace").read_bytes()).named("blob")) == 10
+    strict = commands.run("convert", tmp_path / "trace", "-o", tmp_path / "out.pftrace", "--strict")
+    assert strict.returncode == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(hostile_parts())
+def test_of_a_hostile_stream_the_library_reads_what_the_reader_gives(parts: list[Part]) -> None:
+    stream = joined(parts)
+    said: list[str] = []
+    try:
+        with in_order(io.BytesIO(stream), said.append) as trace:
+            made = Shown(b"".join(packets(columns.read(trace, warn=said.append))))
+            records = list(shmtrace.read(trace, warn=said.append))
+    except NotATrace:
+        return
+    assert [(event.kind, event.name) for event in made.users()] == [
+        (KINDS[record.kind], record.name) for record in records if record.kind in KINDS
+    ]
+
+
+def test_spans_whose_numbers_come_again_and_again_make_no_more_tracks() -> None:
+    thread = Thread(Process(1, "", 1), 1)
+    thread.lanes.append(Lane(thread, b"", []))
+    for _ in range(100):
+        for number in (1, 2):
+            lane = thread.lane_for(number, 0, number)
+            if lane is None:
+                lane = Lane(thread, b"", [])
+                thread.lanes.append(lane)
+            thread.begin(lane, number, number, "", 0)
+    assert len(thread.lanes) <= 3
+    assert sum(len(lane.open) for lane in thread.lanes) == 2
