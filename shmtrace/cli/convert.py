@@ -13,6 +13,7 @@ import click
 from shmtrace.cli import Complaints, strict_option
 
 from .choosing import choosing_options, make_filter, make_lines, refuse_times
+from .progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -117,7 +118,7 @@ def write_perfetto(source: str | BinaryIO, output: str, warn: Callable[[str], No
     with needs_extra("perfetto", what="Perfetto's format"):
         from shmtrace.export.perfetto import packets
     with in_order(source, warn) as trace:
-        _write(packets(columns.read(trace, warn=warn)), _write_pieces, output)
+        _write(packets(shown(columns.read(trace, warn=warn), trace)), _write_pieces, output)
 
 
 def _write_pieces(pieces: Iterable[bytes], out: BinaryIO) -> None:
@@ -136,7 +137,7 @@ def _batches(source: str | BinaryIO, warn: Callable[[str], None]) -> Iterator[Ba
 
     with needs_extra("arrow", what="Parquet"):
         import shmtrace.export.parquet  # noqa: F401
-    return columns.read(source, warn=warn)
+    return shown(columns.read(source, warn=warn), source)
 
 
 def _write_directory(source: str | BinaryIO, directory: Path, warn: Callable[[str], None]) -> None:
