@@ -1,7 +1,8 @@
 """Reading compared, on one trace, in one run: `python -m bench.reading [--events N] [--trace DIR]`.
 
-babeltrace2 counts (its sink `dummy`) and prints; our fast reader decodes into columns, and converts to Parquet.  Cpu
-time depends less on what else the machine does; by the clock, Parquet is written while the next records are decoded.
+babeltrace2 counts (its sink `dummy`) and prints; our fast reader decodes into columns, and converts to Parquet and for
+Perfetto.  VizTracer saves as many events of its own as JSON, of which only the saving is timed.  Cpu time depends less
+on what else the machine does; by the clock, Parquet is written while the next records are decoded.
 """
 
 from __future__ import annotations
@@ -55,6 +56,34 @@ def convert(trace: Path) -> None:
         write_events(columns.read(trace), out)
 
 
+def perfetto(trace: Path) -> None:
+    """To one file for Perfetto's UI."""
+    from shmtrace.export.perfetto import packets
+    from shmtrace.reader import columns
+
+    with tempfile.TemporaryFile() as out:
+        out.writelines(packets(columns.read(trace)))
+
+
+def viztracer(events: int) -> Callable[[], object]:
+    """What saves so many events: instants with arguments and slices, in equal parts."""
+    from viztracer import VizTracer
+
+    tracer = VizTracer(tracer_entries=events + 1000, verbose=0)
+    tracer.start()
+    for number in range(events // 2):
+        tracer.log_instant("tick", {"number": number, "latency": number * 0.001, "path": "/index"})
+        with tracer.log_event("load"):
+            pass
+    tracer.stop()
+
+    def save() -> None:
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            tracer.save(f"{directory}/trace.json")
+
+    return save
+
+
 def babeltrace2(trace: Path, *options: str) -> None:
     """Its text goes nowhere."""
     subprocess.run(["babeltrace2", trace, *options], stdout=subprocess.DEVNULL, check=True)
@@ -72,21 +101,25 @@ def seconds_of(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - begin, used() - begin_cpu
 
 
-def measure(trace: Path, rounds: int) -> dict[str, tuple[float, float]]:
+def measure(trace: Path, count: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Seconds of each way, by the clock and of cpu time: medians of some rounds, in which they take turns."""
     ways: dict[str, Callable[[], object]] = {"columns": lambda: decode(trace)}
     if importlib.util.find_spec("pyarrow"):
         ways["Parquet"] = lambda: convert(trace)
+    if importlib.util.find_spec("perfetto"):
+        ways["Perfetto"] = lambda: perfetto(trace)
     if shutil.which("babeltrace2"):
         ways["babeltrace2, counting"] = lambda: babeltrace2(trace, "-o", "dummy")
         ways["babeltrace2, text"] = lambda: babeltrace2(trace)
-    for name in ("columns", "Parquet"):  # compiles what is not in the cache
+    for name in ("columns", "Parquet", "Perfetto"):  # compiles what is not in the cache
         if name in ways:
             ways[name]()
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             seconds[name].append(seconds_of(way))
+        if importlib.util.find_spec("viztracer"):
+            seconds.setdefault("VizTracer saves", []).append(seconds_of(viztracer(count)))
     return {
         name: (statistics.median(clock for clock, _ in times), statistics.median(cpu for _, cpu in times))
         for name, times in seconds.items()
@@ -105,7 +138,7 @@ def main() -> None:
         if options.trace is None:
             record(trace, options.events)
         count = decode(trace)
-        seconds = measure(trace, options.rounds)
+        seconds = measure(trace, count, options.rounds)
     print(f"{count:,} records; {', '.join(f'{name} {value}' for name, value in machine().items())}\n")
     print("| way | seconds | times `columns` | cpu seconds | times | million records a cpu second |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -1,4 +1,4 @@
-"""One trace: babeltrace2, JSON lines, DuckDB over Parquet and the records agree in counts and values."""
+"""One trace: all readers, babeltrace2, JSON lines, DuckDB, Perfetto's library, agree in counts and values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 import commands
 import shmtrace
+from export.shown import Shown
 from shmtrace.reader import columns
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 duckdb = pytest.importorskip("duckdb")
+pytest.importorskip("perfetto")
 pytest.importorskip("pyarrow")
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
@@ -120,6 +122,17 @@ def by_duckdb(trace: Path, directory: Path) -> Iterator[tuple[str, int, Request 
             yield name, pid, Request(**json.loads(fields)) if name == "request" else None
 
 
+def by_perfetto(trace: Path, directory: Path) -> Iterator[tuple[str, int, Request | None]]:
+    """As its own library reads the file."""
+    done = commands.run("convert", trace, "-o", directory / "trace.pftrace")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = Shown((directory / "trace.pftrace").read_bytes())
+    pids = {track: shown.of_process(track) for track in shown.tracks}
+    for event in shown.users():
+        request = Request(**event.arguments) if event.name == "request" else None  # type: ignore[arg-type]
+        yield event.name, pids[event.track] or 0, request
+
+
 def by_tables(trace: Path, directory: Path) -> Counter[Request]:
     """The typed table of the tracepoint, in a directory of Parquet files."""
     done = commands.run("convert", trace, "-o", f"{directory}/tables/")
@@ -139,6 +152,7 @@ def check(program: str, directory: Path, processes: int, count: int) -> None:
     assert sum(ours.requests.values()) == processes * count
     assert account(by_json_lines(trace, directory)) == ours
     assert account(by_duckdb(trace, directory)) == ours
+    assert account(by_perfetto(trace, directory)) == ours
     assert by_tables(trace, directory) == ours.requests
     assert sum(map(len, columns.read(trace))) == sum(ours.counts.values())
     theirs = account(by_babeltrace2(program, trace))

@@ -175,6 +175,6 @@ def test_what_is_neither_delivered_nor_told_is_untold() -> None:
 def test_ways_to_read_a_trace_are_compared(tmp_path: Path) -> None:
     reading.record(tmp_path / "trace", 400)
     assert reading.decode(tmp_path / "trace") == 400
-    seconds = reading.measure(tmp_path / "trace", 1)
+    seconds = reading.measure(tmp_path / "trace", 400, 1)
     assert "columns" in seconds
     assert all(took > 0 for times in seconds.values() for took in times)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-SHORT_PAGES = ("docs/kernels.md", "docs/bridges.md", "docs/analysis.md", "docs/views.md")
+SHORT_PAGES = ("docs/kernels.md", "docs/bridges.md", "docs/analysis.md", "docs/views.md", "docs/perfetto.md")
 PAGES = ("README.md", "docs/guide.md", *SHORT_PAGES)
 RECIPES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/recipes").glob("*.md"))
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

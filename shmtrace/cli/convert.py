@@ -13,6 +13,7 @@ import click
 from shmtrace.cli import Complaints, strict_option
 
 from .choosing import choosing_options, make_filter, make_lines, refuse_times
+from .progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from shmtrace.reader import Record
     from shmtrace.reader.batch import Batch
 
-LINES, TEXT, PARQUET = ".jsonl", ".txt", ".parquet"
+LINES, TEXT, PARQUET, PERFETTO = ".jsonl", ".txt", ".parquet", ".pftrace"
 
 
 def _write_lines(line: Callable[[Record], str], records: Iterable[Record], out: BinaryIO) -> None:
@@ -35,7 +36,7 @@ def _write_lines(line: Callable[[Record], str], records: Iterable[Record], out: 
     "--output",
     metavar="OUT",
     required=True,
-    help="Where to: *.jsonl, *.txt, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines to stdout.",
+    help="*.jsonl, *.txt, *.pftrace, *.parquet, DIR/ for Parquet of all tables, or - for JSON lines on stdout.",
 )
 @choosing_options
 @strict_option
@@ -45,8 +46,8 @@ def command(
 ) -> None:  # fmt: skip
     """Convert TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin.
 
-    The suffix of OUT says into what: .jsonl is JSON lines, .txt lines for people, .parquet a row an event.  A directory
-    gets a directory of Parquet files for each table that `shmtrace query` has.
+    The suffix of OUT says into what: .jsonl is JSON lines, .txt lines for people, .pftrace what Perfetto's UI opens,
+    .parquet a row an event.  A directory gets a directory of Parquet files for each table that `shmtrace query` has.
 
     EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
     as Python would; docs/views.md has all of it.
@@ -60,11 +61,14 @@ def command(
     elif suffix == PARQUET:
         _refuse_choice(names, pids, where, times)
         _write(_batches(source, complaints), _write_parquet, output)
+    elif suffix == PERFETTO:
+        _refuse_choice(names, pids, where, times)
+        write_perfetto(source, output, complaints)
     elif suffix in {LINES, TEXT}:
         _write(*_lines(source, suffix, complaints, (names, pids, where), times, color), output)
     else:
         raise click.UsageError(
-            f"{output}: what format is that? A name that ends in {LINES}, {TEXT}, {PARQUET} or /, or -"
+            f"{output}: what format is that? A name that ends in {LINES}, {TEXT}, {PERFETTO}, {PARQUET} or /, or -"
         )
     if strict:
         complaints.settle()
@@ -105,6 +109,22 @@ def _write(items: Iterator[Any], write: Callable[[Any, BinaryIO], None], output:
         write(itertools.chain(first, items), out)
 
 
+def write_perfetto(source: str | BinaryIO, output: str, warn: Callable[[str], None]) -> None:
+    """A trace as Perfetto has it."""
+    from shmtrace.reader import columns
+    from shmtrace.reader.errors import needs_extra
+    from shmtrace.reader.sorting import in_order
+
+    with needs_extra("perfetto", what="Perfetto's format"):
+        from shmtrace.export.perfetto import packets
+    with in_order(source, warn) as trace:
+        _write(packets(shown(columns.read(trace, warn=warn), trace)), _write_pieces, output)
+
+
+def _write_pieces(pieces: Iterable[bytes], out: BinaryIO) -> None:
+    out.writelines(pieces)
+
+
 def _write_parquet(batches: Iterable[Batch], out: BinaryIO) -> None:
     from shmtrace.export.parquet import write_events
 
@@ -117,7 +137,7 @@ def _batches(source: str | BinaryIO, warn: Callable[[str], None]) -> Iterator[Ba
 
     with needs_extra("arrow", what="Parquet"):
         import shmtrace.export.parquet  # noqa: F401
-    return columns.read(source, warn=warn)
+    return shown(columns.read(source, warn=warn), source)
 
 
 def _write_directory(source: str | BinaryIO, directory: Path, warn: Callable[[str], None]) -> None:

@@ -13,6 +13,8 @@ import click
 
 from shmtrace.cli import Complaints, strict_option
 
+from .progress import shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -58,7 +60,8 @@ def command(trace: str, sql: str, style: str | None, *, strict: bool) -> None:
 def _batches(trace: str, warn: Callable[[str], None]) -> Iterable[Batch]:
     from shmtrace.reader import columns
 
-    return columns.read(sys.stdin.buffer if trace == "-" else trace, warn=warn)
+    source = sys.stdin.buffer if trace == "-" else trace
+    return shown(columns.read(source, warn=warn), source)
 
 
 def _write_json(names: list[str], rows: Iterable[tuple[object, ...]]) -> None:

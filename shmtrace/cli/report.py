@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from .progress import shown
+
 
 @click.command
 @click.argument("trace")
@@ -21,8 +23,8 @@ def command(trace: str, output: str, *, as_json: bool) -> None:
     from shmtrace.export.report import Summary, render
     from shmtrace.reader import columns
 
-    batches = columns.read(sys.stdin.buffer if trace == "-" else trace, warn=_complain)
-    data = Summary(batches).data()
+    source = sys.stdin.buffer if trace == "-" else trace
+    data = Summary(shown(columns.read(source, warn=_complain), source)).data()
     if as_json:
         import json
 
