@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..reader.batch import BLOB, EXCEPTION, LOG, LOSS, RAW_LOG
+from ..reader.batch import BLOB, EXCEPTION, FUNCTION_ID, LOG, LOSS, RAW_LOG
+from ..wire import FUNCTION_FIELDS
 from . import arrow
 from .arrow import WHO
 
@@ -28,6 +29,7 @@ __all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "SPANS_SQL", "SPAN_RECORDS",
 
 EVENTS, SPANS, COUNTERS, WRITERS, LOSSES = "events", "spans", "counters", "writers", "losses"
 SPAN_RECORDS = "_spans"
+WITHOUT_TABLE = {"end", "context", "loss", "log", *FUNCTION_FIELDS}  # kinds
 _TIME, _ORDER, _STEADY = (pa.field(name, pa.int64()) for name in ("time_ns", "record", "monotonic_ns"))
 _START = pa.field("process_start", pa.int64())
 _NUMBERS = tuple(pa.field(name, pa.int64()) for name in ("span", "parent", "task"))
@@ -115,7 +117,7 @@ class Tables:
         """Gives new classes names that no other table has, whatever the case of its letters."""
         for class_id in range(self._classes, len(classes)):
             made = classes[class_id]
-            if made.kind in {"end", "context", "loss", "log"}:
+            if made.kind in WITHOUT_TABLE or made.id == FUNCTION_ID:
                 continue
             tried = [made.name, f"{made.name}_{made.kind}", *(f"{made.name}_{n}" for n in range(2, len(classes) + 3))]
             name = next(name for name in tried if name.lower() not in self._names)

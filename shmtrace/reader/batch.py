@@ -12,6 +12,7 @@ from .. import wire
 from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT
 from .decode import CODES
 from .description import EventClass
+from .functions import LEVEL
 from .log import LEVELS, unpack_log
 from .records import EXCEPTION, NOBODY, Record, decode_fields
 from .rows import WIDE, address_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .decode import Fields
+    from .functions import Function
     from .records import Writer
     from .rows import Array
 
@@ -37,6 +39,7 @@ LOSS_CLASS = EventClass(-4, "loss", "loss", None, 0, (("reason", "str"), ("count
 CONTEXT_CLASS = EventClass(-5, "", "context", None, 2, ())
 RESERVED_CLASSES = (BLOB_CLASS, LOG_CLASS, RAW_LOG_CLASS, LOSS_CLASS, CONTEXT_CLASS)
 BLOB, LOG, RAW_LOG, LOSS, CONTEXT = range(5)
+FUNCTION_ID = -6  # of the classes of a function's calls and of their ends, which are made when it is defined
 assert tuple(level for level, _ in wire.LEVELS[:-1]) == LEVEL_STEPS
 assert [theirs for _, theirs in wire.LEVELS] == list(LEVELS)
 _NUMPY = {kind: np.dtype(f"<{code}") for kind, code in CODES.items()} | {"bool": np.dtype("u1")}
@@ -280,6 +283,18 @@ def fields_of_row(batch: Batch, row: int) -> Fields:
         for key, value in around.fields.items():
             fields.setdefault(key, value)
     return fields
+
+
+def function_classes(function: Function) -> tuple[EventClass, EventClass]:
+    """Those of its calls, and of their ends."""
+    fields = (("file", "str"), ("line", "u32")) if function.fields else ()
+    end = EventClass(FUNCTION_ID, function.name, "end", LEVEL, 0, ((EXCEPTION, "str"),))
+    return EventClass(FUNCTION_ID, function.name, "begin", LEVEL, 0, fields), end
+
+
+def function_body(function: Function) -> bytes:
+    """Of a call."""
+    return b"" if function.file is None else function.file.encode() + b"\0" + function.line.to_bytes(4, "little")
 
 
 def fixed_type(kind: str) -> tuple[Any, ...] | None:

@@ -25,8 +25,10 @@ from ..native.rows import (
     BIAS,
     DAMAGED,
     HERE_BAD,
+    KIND_UNWIND,
     LINE,
     MAP,
+    NOBODY,
     ROWS,
     SKIPPED,
     SPANS,
@@ -46,6 +48,8 @@ from .batch import (
     RESERVED_CLASSES,
     Batch,
     fixed_size,
+    function_body,
+    function_classes,
     program,
 )
 from .clock import Clock
@@ -53,6 +57,8 @@ from .contexts import ENTRY_BYTES, MOST_BYTES
 from .description import describe
 from .errors import InvalidDescription, NotATrace
 from .files import Directory, Lane, first_records, is_file, open_file, parsed
+from .functions import DEFINES, FIRST_NUMBER, MOST_CALLS, MOST_NUMBERS, Names, unknown
+from .functions import KINDS as STEPS
 from .log import unpack_log
 from .records import (
     CLOCK,
@@ -63,13 +69,16 @@ from .records import (
     warn_of,
     writer_of,
 )
-from .rows import COLUMNS, WIDE, Hashed, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .rows import COLUMNS, WIDE, Hashed, Numbered, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .spans import FIRST_NAMELESS, MOST_SPANS
 from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from .decode import Fields
     from .description import Description, EventClass
+    from .functions import Function
     from .records import Writer
     from .rows import Array
     from .stream import Item
@@ -80,6 +89,8 @@ ROWS_AT_ONCE = 1 << 15
 BYTES_AT_ONCE = 16 << 20
 LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
+_KIND_NUMBERS = {kind: number for number, kind in enumerate((*KINDS, "context", DEFINES, *STEPS))}
+assert _KIND_NUMBERS["unwind"] == KIND_UNWIND
 LOSS_ROOM = 64  # bytes of a row that tells of a loss
 _LOG_HEAD = struct.Struct("<IIB")
 _CONTEXT_HEAD = struct.Struct("<II")
@@ -218,21 +229,25 @@ class Decoder:
         self._threads: list[Writer] = []
         self._class_numbers = {made: number for number, made in enumerate(RESERVED_CLASSES)}
         self._thread_numbers: dict[Writer, int] = {}
-        self._processes: dict[tuple[int, int], int] = {}
+        self._processes: dict[tuple[int, int] | None, int] = {None: NOBODY}
         self._identities: dict[tuple[int, int, int], int] = {}
         self._announced: dict[int, int] = {}
         self._early: dict[int, int] = {}
         self._unknown: set[int] = set()
-        self._writers, self._context_numbers = Hashed(self.code["put"]), Hashed(self.code["put"])
+        self._writers = Hashed(self.code["put"])
         self._tables = Tables(self._writers, UNKNOWN)
         self._learning = Tables(self._writers, SKIPPED)
         self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = SPECIAL
         self._nothing = Rows(0, 0)
-        self._spans = OpenSpans(self._context_numbers)
+        self._spans, self._calls = OpenSpans(MOST_SPANS, FIRST_NAMELESS), OpenSpans(MOST_CALLS, FIRST_NUMBER)
+        self._context_numbers = Numbered(self.code["put"], self._spans, SPANS.contexts, SPANS.named)
         self._contexts: list[bytes] = []
         self._contexts_bytes = 0
+        self._function_numbers = Numbered(self.code["put"], self._spans, SPANS.functions, SPANS.called)
+        self._functions = Names()
+        self._begins: dict[Function, int] = {}  # classes of calls, and
+        self._called: dict[int, Function] = {}  # functions of these
         self._line = words(LINE)
-        self._context_keys: dict[int, int] = {}
         self._before = 0  # rows
         self._forget_line()
         self._set_tables(None)
@@ -272,23 +287,21 @@ class Decoder:
                 programs[made.id] = program(made)
             else:
                 sizes[made.id] = 4 * made.own + sum(part or 0 for part in parts)
+            self._learning.sizes[made.id] = SPECIAL if made.kind == DEFINES else SKIPPED
         self._tables.set_programs(programs)
         self._learn_classes()
 
     def _learn_classes(self) -> None:
-        classes = self._classes
-        known = self._spans.known(SPANS.own)
-        kinds = {kind: number for number, kind in enumerate((*KINDS, "context"))}
-        new = classes[known:]
+        new = self._classes[self._spans.known(SPANS.own) :]
         self._spans.extend(SPANS.own, [made.own for made in new])
-        self._spans.extend(SPANS.kinds, [kinds.get(made.kind, 0) for made in new])
+        self._spans.extend(SPANS.kinds, [_KIND_NUMBERS.get(made.kind, 0) for made in new])
 
     # what is learned ahead
 
     def learn(self, items: Iterable[Item], *, contexts: bool) -> None:
         """As records.Decoder.learn."""
         for item in items:
-            if isinstance(item, Metadata) and self._description is None:
+            if isinstance(item, Metadata):
                 with contextlib.suppress(InvalidDescription):
                     self.describe(item.text)
             elif isinstance(item, Packet):
@@ -308,12 +321,16 @@ class Decoder:
                     self._read_clock(_body(packet, head))
                 elif head.id == wire.ID_WRITER:
                     self._announce(self._early, packet.lane << 16, _body(packet, head))
-                else:
-                    self._learn_context(_body(packet, head), self._early.get(packet.lane << 16 | head.writer, -1))
+                elif (thread := self._early.get(packet.lane << 16 | head.writer, -1)) >= 0:
+                    self._learn_numbered(head.id, _body(packet, head), int(self._spans[SPANS.processes][thread]))
 
-    def _learn_context(self, body: memoryview, thread: int) -> None:
-        if thread >= 0 and (log := unpack_log(body)) is not None and log.defines:
-            self._define(thread, log.defines, bytes(body), early=True)
+    def _learn_numbered(self, identifier: int, body: memoryview, process: int) -> None:
+        if identifier == wire.ID_LOG:
+            if (log := unpack_log(body)) is not None and log.defines:
+                self._define(process, log.defines, bytes(body), early=True)
+        elif self._description is not None:
+            with contextlib.suppress(ValueError):
+                self._define_function(process, self._description.classes[identifier].decode(body)[1], early=True)
 
     # packets to rows
 
@@ -428,6 +445,7 @@ class Decoder:
         self._spans.extend(SPANS.identities, [identity])
         if identity == self._spans.known(SPANS.tails):
             self._spans.extend(SPANS.tails, [-1])
+            self._calls.extend(SPANS.tails, [-1])
         return thread
 
     # the clock
@@ -470,22 +488,37 @@ class Decoder:
     def finish(self, rows: Rows) -> Iterator[Batch]:
         """The rows as a batch, if there are any, with what the order of time tells.  They are not used again."""
         self.convert(rows)
-        self._forget_contexts()
+        self._forget_numbered()
         count, spans = rows.count, self._spans
         at = kept = 0
-        spans.header[SPANS.before // 8] = self._before
+        spans.header[SPANS.before // 8], spans.header[SPANS.steps // 8] = self._before, 0
         while at < count:
-            kept = self.code["finish"](rows.address, spans.address, at, kept)
+            kept = self.code["finish"](rows.address, spans.address, self._calls.address, at, kept)
             at = int(spans.header[SPANS.at // 8])
             if at < count:
-                thread, start, size = (int(rows[column][at]) for column in ("threads", "starts", "sizes"))
-                if thread >= 0:
-                    body = rows.data[start + _CONTEXT_HEAD.size : start + size].tobytes()
-                    self._define(thread, int(spans.header[SPANS.number // 8]), body)
-                at += 1
+                at += self._stopped(rows, at)
         self._before += count
+        if spans.header[SPANS.steps // 8]:
+            self._tell_functions(rows, kept)
         if kept:
             yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
+
+    def _stopped(self, rows: Rows, at: int) -> int:
+        """Takes the row, that jitted code stopped at, into account; how many rows that are done with."""
+        made, thread = self._classes[rows["classes"][at]], int(rows["threads"][at])
+        process = NOBODY if thread < 0 else int(self._spans[SPANS.processes][thread])
+        number = int(self._spans.header[SPANS.number // 8])
+        if made.kind in STEPS:
+            self._name_function(process, number, self._functions[unknown(number)])
+            return 0
+        if thread >= 0:
+            start, size = int(rows["starts"][at]), int(rows["sizes"][at])
+            body = rows.data[start : start + size].tobytes()
+            if made.kind == DEFINES:
+                self._define_function(process, made.decode(memoryview(body))[1])
+            else:
+                self._define(process, number, body[_CONTEXT_HEAD.size :])
+        return 1
 
     def _batch(self, rows: dict[str, Array], data: Array) -> Batch:
         return Batch(
@@ -509,36 +542,62 @@ class Decoder:
             code=self.code,
         )
 
-    def _define(self, thread: int, number: int, body: bytes, *, early: bool = False) -> None:
+    def _define(self, process: int, number: int, body: bytes, *, early: bool = False) -> None:
         """A context of a process."""
         if early and self._contexts_bytes + len(body) + ENTRY_BYTES > MOST_BYTES:
             return
-        key = int(self._spans[SPANS.processes][thread]) << 32 | number
-        self._context_numbers[key] = self._context_keys[key] = len(self._contexts)
+        self._context_numbers.add(process, number, self._before)
         self._contexts.append(body)
         self._contexts_bytes += len(body) + ENTRY_BYTES
-        self._spans.extend(SPANS.named, [self._before])
 
-    def _forget_contexts(self) -> None:
-        """If there are too many, those that were not named for the longest time go."""
-        if self._contexts_bytes <= MOST_BYTES:
-            return
-        named, before = self._spans[SPANS.named], self._contexts
-        size = 0
-        kept = []
-        for key, index in sorted(self._context_keys.items(), key=lambda item: -int(named[item[1]])):
-            size += len(before[index]) + ENTRY_BYTES
-            if size > MOST_BYTES // 2:
-                break
-            kept.append((key, index))
-        kept.reverse()
-        self._spans.reset(SPANS.named, [int(named[index]) for _, index in kept])
-        self._contexts = [before[index] for _, index in kept]
-        self._contexts_bytes = sum(len(body) + ENTRY_BYTES for body in self._contexts)
-        self._context_keys = {key: index for index, (key, _) in enumerate(kept)}
-        self._context_numbers.clear()
-        for key, index in self._context_keys.items():
-            self._context_numbers[key] = index
+    def _define_function(self, process: int, fields: Fields, *, early: bool = False) -> None:
+        """A process tells what a number means."""
+        if not early or len(self._function_numbers) < MOST_NUMBERS:
+            self._name_function(process, *self._functions.described(fields))
+
+    def _name_function(self, process: int, number: int, function: Function) -> None:
+        begin = self._begins.get(function)
+        if begin is None:
+            begin = self._begins[function] = len(self._classes)
+            self._called[begin] = function
+            self._classes += function_classes(function)
+            self._learn_classes()
+        known = self._function_numbers.get(process, number)
+        if known is None:
+            self._function_numbers.add(process, number, self._before)
+            self._spans.extend(SPANS.begins, [begin])
+        else:
+            self._spans[SPANS.begins][known] = begin
+
+    def _tell_functions(self, rows: Rows, kept: int) -> None:
+        """Gives calls bodies that say where the function is.  All calls of one have the same."""
+        classes = rows["classes"][:kept]
+        there = np.flatnonzero(np.bincount(classes)).tolist()
+        bodies = {number: function_body(self._called[number]) for number in there if number in self._called}
+        rows.need(0, sum(map(len, bodies.values())))
+        sizes, starts = np.full(len(self._classes), -1, np.int32), np.empty(len(self._classes), np.int32)
+        for number, body in bodies.items():
+            starts[number], sizes[number] = rows.add_body(body), len(body)
+        called = np.flatnonzero(sizes[classes] >= 0)
+        rows["starts"][called], rows["sizes"][called] = starts[classes[called]], sizes[classes[called]]
+
+    def _forget_numbered(self) -> None:
+        """If there are too many contexts or functions, those that were not named for the longest time go."""
+        if self._contexts_bytes > MOST_BYTES:
+            size, kept = 0, []
+            for index in self._context_numbers.newest():
+                size += len(self._contexts[index]) + ENTRY_BYTES
+                if size > MOST_BYTES // 2:
+                    break
+                kept.append(index)
+            kept.reverse()
+            self._context_numbers.keep(kept)
+            self._contexts = [self._contexts[index] for index in kept]
+            self._contexts_bytes = sum(len(body) + ENTRY_BYTES for body in self._contexts)
+        if len(self._function_numbers) > MOST_NUMBERS:
+            kept = self._function_numbers.newest()[: MOST_NUMBERS // 2]
+            self._function_numbers.keep(kept)
+            self._spans.keep(SPANS.begins, kept)
 
 
 def _body(packet: Packet, head: Head) -> memoryview:

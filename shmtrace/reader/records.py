@@ -171,7 +171,7 @@ class Decoder:
         other: in the order of time a context is defined before it is named.
         """
         for item in items:
-            if isinstance(item, Metadata) and self._description is None:
+            if isinstance(item, Metadata):
                 with contextlib.suppress(InvalidDescription):
                     self.describe(item.text)
             elif isinstance(item, Packet):
@@ -224,7 +224,7 @@ class Decoder:
             if record.kind == DEFINES:
                 self._functions.define(record.pid, record.process_start, record.fields)
             elif record.kind in KINDS:
-                yield self._spans.add(self._functions.resolve(record))
+                yield self._functions.resolve(record)
             elif record.kind != CONTEXT:
                 yield self._spans.add(record, context)
 

@@ -43,6 +43,7 @@ FIELDS = {
     19: ("end", "exception:str"),
     20: ("counter", "value:f64"),
     21: ("event", ""),
+    **dict(enumerate(wire.FUNCTION_FIELDS.items(), start=22)),
 }
 CLASSES = "".join(wire.event(i, f"class {i}", wire.class_fields(f, k), 6, k) for i, (k, f) in FIELDS.items())
 
@@ -93,6 +94,10 @@ def body_of(identifier: int, numbers: list[int], text: str) -> bytes:
         19: data + b"\0",
         20: struct.pack("<d", len(text)),
         21: b"",
+        22: struct.pack("<2I", numbers[0], numbers[1]) + b"module\0" + data + b"\0file.py\0",
+        23: struct.pack("<I", numbers[0]),
+        24: struct.pack("<I", numbers[0]),
+        25: struct.pack("<I", numbers[0]) + data + b"\0",
     }
     return own + fields[identifier]
 
@@ -129,7 +134,7 @@ others = st.one_of(
     st.builds(lambda b: (wire.ID_BLOB, b), st.binary(max_size=40)),
     st.builds(lambda b: (wire.ID_PADDING, b), st.binary(max_size=9)),
     st.builds(lambda b: (wire.ID_LOG, b), st.binary(max_size=9)),
-    st.builds(lambda i, b: (i, b), st.integers(0, 23), st.binary(max_size=30)),
+    st.builds(lambda i, b: (i, b), st.integers(0, 27), st.binary(max_size=30)),
 )
 steps = st.lists(
     st.tuples(st.integers(0, 2), st.integers(1, 3), bodies | bodies | logs | others, st.integers(0, 40)),
@@ -161,6 +166,18 @@ def build(made: list[Step]) -> Trace:
 @many
 @given(steps)
 def test_any_records_are_the_same(tmp_path: Path, made: list[Step]) -> None:
+    check_all(build(made), tmp_path)
+
+
+called = st.builds(
+    lambda i, n, t: (i, body_of(i, [n, 7], t)), st.sampled_from([22, 23, 23, 24, 25]), st.integers(1, 3), texts
+)
+calls = st.tuples(st.integers(0, 2), st.integers(1, 3), called, st.integers(0, 9))
+
+
+@many
+@given(st.lists(calls, max_size=60))
+def test_any_calls_of_functions_are_the_same(tmp_path: Path, made: list[Step]) -> None:
     check_all(build(made), tmp_path)
 
 
