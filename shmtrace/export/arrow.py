@@ -61,8 +61,10 @@ def events(batch: Batch) -> pa.RecordBatch:
 
 def kinds(batch: Batch) -> pa.DictionaryArray:
     """Of each record."""
+    of_class = np.zeros(len(batch.classes), np.int32)
+    there = batch.class_ids()
     names: dict[str, int] = {}
-    of_class = np.array([names.setdefault(made.kind, len(names)) for made in batch.classes], np.int32)
+    of_class[there] = [names.setdefault(batch.classes[made].kind, len(names)) for made in there]
     return pa.DictionaryArray.from_arrays(pa.array(of_class[batch.class_id]), pa.array(names, pa.string()))
 
 
@@ -80,9 +82,12 @@ def who(batch: Batch) -> list[pa.Array]:
     unknown = nobody if nobody.any() else None
     columns = [pa.array(batch.cpu)]
     columns += [pa.array(numbers, mask=unknown) for numbers in (batch.pid, batch.tid)]
-    for names in ([thread.process for thread in batch.threads], [thread.thread for thread in batch.threads]):
+    there = batch.thread_ids()
+    writers = [batch.threads[number] for number in there]
+    for names in ([writer.process for writer in writers], [writer.thread for writer in writers]):
         known: dict[str, int] = {}
-        of_thread = np.array([*(known.setdefault(name, len(known)) for name in names), 0], np.int32)
+        of_thread = np.zeros(len(batch.threads) + 1, np.int32)
+        of_thread[there] = [known.setdefault(name, len(known)) for name in names]
         indices = pa.array(of_thread[threads], mask=unknown)
         columns.append(pa.DictionaryArray.from_arrays(indices, pa.array(known, pa.string())))
     return columns

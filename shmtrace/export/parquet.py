@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["directory_of", "one_table", "write_events", "write_tables"]
 
-GROUP_ROWS = 1 << 18  # of a row group
+GROUP_ROWS = 1 << 18  # of a row group,
+GROUP_BYTES = 64 << 20  # or so many
 PART_ROWS = 1 << 23  # of a file of a directory
 JSON_COLUMN = "fields"  # no two alike, and nobody asks for a range of them
 COMPRESSION = "zstd"
@@ -80,13 +81,14 @@ class _File:
             write_statistics=[name for name in schema.names if name != JSON_COLUMN],
         )
         self._held: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._schema = schema
 
     def add(self, rows: pa.RecordBatch) -> None:
         self._held.append(rows)
         self._rows += rows.num_rows
-        if self._rows >= GROUP_ROWS:
+        self._bytes += rows.nbytes
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -94,7 +96,7 @@ class _File:
         if self._held:
             table = pa.Table.from_batches(self._held, self._schema)
             self._pending = self._pool.submit(self._writer.write_table, table)
-        self._held, self._rows = [], 0
+        self._held, self._rows, self._bytes = [], 0, 0
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..reader.batch import BLOB, EXCEPTION, FUNCTION_ID, LOG, LOSS, RAW_LOG
+from ..reader.batch import BLOB, EXCEPTION, FUNCTION_ID, KINDS, LOG, LOSS, RAW_LOG
 from ..wire import FUNCTION_FIELDS
 from . import arrow
 from .arrow import WHO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..reader.batch import Batch
     from ..reader.description import EventClass
+    from ..reader.records import Writer
 
     Wanted: TypeAlias = Callable[[str], bool]
 
@@ -100,8 +101,8 @@ class Tables:
         ):  # fmt: skip
             if self._wanted(name) and (rows := make(batch)) is not None:
                 yield name, rows
-        if self._wanted(WRITERS):
-            self._writers.add(batch)
+        if self._wanted(WRITERS) and (rows := self._writers.add(batch)) is not None:
+            yield WRITERS, rows
         for class_id in batch.class_ids():
             typed = self._typed.get(class_id)
             if typed is not None and self._wanted(typed.name):
@@ -126,16 +127,15 @@ class Tables:
         self._classes = len(classes)
 
     def _span_records(self, batch: Batch) -> pa.RecordBatch | None:
-        kinds = np.array([made.kind == "begin" for made in batch.classes])
-        ends = np.array([made.kind == "end" for made in batch.classes])
-        rows = np.flatnonzero((kinds | ends)[batch.class_id] & (batch.span != 0))
+        begins = batch.kind == KINDS.index("begin")
+        rows = np.flatnonzero((begins | (batch.kind == KINDS.index("end"))) & (batch.span != 0))
         if not len(rows):
             return None
         part = batch.some(rows)
-        starts = np.array([*(thread.start for thread in batch.threads), 0], np.uint64).astype(np.int64)
+        starts = np.append(batch.threads.column("start", "u8", lambda thread: thread.start).astype(np.int64), 0)
         columns = [
             pa.array(rows + self._records), pa.array(part.time_ns), pa.array(part.monotonic_ns), _names(part),
-            pa.array(kinds[part.class_id]), *arrow.who(part),
+            pa.array(begins[rows]), *arrow.who(part),
             pa.array(starts[part.thread_id], mask=part.thread_id < 0),
             *(pa.array(numbers, mask=numbers == 0) for numbers in (part.span, part.parent, part.task)),
             arrow.json_fields(part),
@@ -144,8 +144,7 @@ class Tables:
 
 
 def _names(batch: Batch) -> pa.Array:
-    names = pa.array([made.name for made in batch.classes], pa.string())
-    return names.take(pa.array(batch.class_id))
+    return pa.array(batch.names, pa.string()).take(pa.array(batch.name_id))
 
 
 def _typed_schema(made: EventClass) -> pa.Schema:
@@ -198,21 +197,36 @@ class _Writers:
     """How many records each thread wrote, and when."""
 
     def __init__(self) -> None:
-        self._threads: dict[tuple[object, ...], list[int]] = {}  # events, first and last
+        self._threads: dict[Writer, list[int]] = {}  # events, first and last
+        self._known: Sequence[Writer] = ()
 
-    def add(self, batch: Batch) -> None:
-        counts = np.bincount(batch.thread_id + 1, minlength=len(batch.threads) + 1)[1:]
-        for number in np.flatnonzero(counts).tolist():
-            writer = batch.threads[number]
-            key = writer.pid, writer.tid, writer.process, writer.thread, writer.start, writer.thread_start
-            times = batch.time_ns[batch.thread_id == number]
-            first, last = int(times.min()), int(times.max())
-            events, *known = self._threads.get(key, [0, first, last])
-            self._threads[key] = [events + int(counts[number]), min(first, known[0]), max(last, known[1])]
+    def add(self, batch: Batch) -> pa.RecordBatch | None:
+        """Takes a batch into account; the rows of threads that have ended, if that is known of any."""
+        ended = None
+        if batch.threads is not self._known:
+            self._known, known = batch.threads, set(batch.threads)
+            kept = {writer: found for writer, found in self._threads.items() if writer in known}
+            for writer in kept:
+                del self._threads[writer]
+            ended, self._threads = self.rows(), kept
+        indices = batch.thread_id + 1
+        counts = np.bincount(indices)
+        firsts, lasts = np.full(len(counts), np.iinfo(np.int64).max), np.full(len(counts), np.iinfo(np.int64).min)
+        np.minimum.at(firsts, indices, batch.time_ns)
+        np.maximum.at(lasts, indices, batch.time_ns)
+        for number in batch.thread_ids():
+            count, first, last = (int(array[number + 1]) for array in (counts, firsts, lasts))
+            events, *times = self._threads.get(batch.threads[number], [0, first, last])
+            self._threads[batch.threads[number]] = [events + count, min(first, times[0]), max(last, times[1])]
+        return ended if ended is not None and ended.num_rows else None
 
     def rows(self) -> pa.RecordBatch:
+        """All that are held."""
         schema = SCHEMAS[WRITERS]
-        rows = [dict(zip(schema.names, (*key, *values), strict=True)) for key, values in self._threads.items()]
+        rows = [
+            dict(zip(schema.names, (w.pid, w.tid, w.process, w.thread, w.start, w.thread_start, *found), strict=True))
+            for w, found in self._threads.items()
+        ]
         return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 

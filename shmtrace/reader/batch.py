@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .decode import Fields
     from .functions import Function
     from .records import Writer
-    from .rows import Array
+    from .rows import Array, Growing
 
 __all__ = ["EXCEPTION", "KINDS", "LEVEL_NAMES", "Batch", "Column", "Pieces"]
 
@@ -42,6 +42,7 @@ BLOB, LOG, RAW_LOG, LOSS, CONTEXT = range(5)
 FUNCTION_ID = -6  # of the classes of a function's calls and of their ends, which are made when it is defined
 assert tuple(level for level, _ in wire.LEVELS[:-1]) == LEVEL_STEPS
 assert [theirs for _, theirs in wire.LEVELS] == list(LEVELS)
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 _NUMPY = {kind: np.dtype(f"<{code}") for kind, code in CODES.items()} | {"bool": np.dtype("u1")}
 
 
@@ -92,7 +93,9 @@ class Batch:
     """Records as columns.  Numbers that are not known are 0, indices -1.
 
     `class_id` is an index of `classes`, `thread_id` one of `threads`, `context` one of `contexts` (bodies of log
-    records).  The body of record `n` is `data[start[n]:start[n] + size[n]]`: the numbers of its kind and its fields.
+    records).  The lists of classes and threads are those of the trace, and grow.  A batch that has another list of
+    threads than the one before has other indices; threads that are not in it write no more.  The body of record `n` is
+    `data[start[n]:start[n] + size[n]]`: the numbers of its kind and its fields.
     """
 
     time_ns: Array  # wall clock, since 1970
@@ -109,8 +112,8 @@ class Batch:
     start: Array
     size: Array
     data: Array
-    classes: list[EventClass]
-    threads: list[Writer]
+    classes: Growing[EventClass]
+    threads: Growing[Writer]
     contexts: list[bytes]
     code: dict[str, Callable[..., int]] = dataclasses.field(repr=False)
 
@@ -122,25 +125,23 @@ class Batch:
     @functools.cached_property
     def pid(self) -> Array:
         """Process; 0: not known."""
-        return _look_up([thread.pid for thread in self.threads], self.thread_id)
+        return _look_up(self.threads.column("pid", "i8", lambda thread: thread.pid), self.thread_id)
 
     @functools.cached_property
     def tid(self) -> Array:
         """Thread; 0: not known."""
-        return _look_up([thread.tid for thread in self.threads], self.thread_id)
+        return _look_up(self.threads.column("tid", "i8", lambda thread: thread.tid), self.thread_id)
 
     @functools.cached_property
     def kind(self) -> Array:
         """Index of KINDS; 255: another."""
-        numbers = {kind: number for number, kind in enumerate(KINDS)}
-        kinds = np.array([numbers.get(made.kind, 255) for made in self.classes], np.uint8)
+        kinds = self.classes.column("kind", "u1", lambda made: _KIND_NUMBERS.get(made.kind, 255))
         return kinds[self.class_id]
 
     @functools.cached_property
     def level(self) -> Array:
         """Index of LEVEL_NAMES."""
-        numbers = {name: number for number, name in enumerate(LEVEL_NAMES)}
-        levels = np.array([numbers[made.level] for made in self.classes], np.uint8)[self.class_id]
+        levels = self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level))[self.class_id]
         logs = self.rows_of(LOG)
         levels[logs] = self.data[self.start[logs] + LOG_HEAD_BYTES - 1]
         return levels
@@ -148,7 +149,9 @@ class Batch:
     @functools.cached_property
     def _named(self) -> tuple[Array, list[str]]:
         names: dict[str, int] = {}
-        of_class = np.array([names.setdefault(made.name, len(names)) for made in self.classes], np.int32)
+        of_class = np.zeros(len(self.classes), np.int32)
+        there = self.class_ids()
+        of_class[there] = [names.setdefault(self.classes[made].name, len(names)) for made in there]
         numbers = of_class[self.class_id]
         logs = self.rows_of(LOG)
         begins, ends = self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
@@ -175,8 +178,12 @@ class Batch:
 
     @property
     def names(self) -> list[str]:
-        """The names in this batch, and maybe more."""
+        """The names in this batch."""
         return self._named[1]
+
+    def thread_ids(self) -> list[int]:
+        """The threads of which there are records, without -1."""
+        return [int(number) for number in np.flatnonzero(np.bincount(self.thread_id + 1)[1:])]
 
     def rows_of(self, class_id: int) -> Array:
         """Indices of the records of a class."""
@@ -331,5 +338,5 @@ def _plain(column: Array, kind: str) -> Array:
     return column != 0 if kind == "bool" else column
 
 
-def _look_up(values: list[int], indices: Array) -> Array:
-    return np.array([*values, 0], np.int64)[indices]  # -1 is the last
+def _look_up(values: Array, indices: Array) -> Array:
+    return np.append(values, 0)[indices]  # -1 is the last

@@ -69,7 +69,7 @@ from .records import (
     warn_of,
     writer_of,
 )
-from .rows import COLUMNS, WIDE, Hashed, Numbered, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .rows import COLUMNS, WIDE, Growing, Hashed, Numbered, OpenSpans, Rows, Tables, address_of, jitted, signed, words
 from .spans import FIRST_NAMELESS, MOST_SPANS
 from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
 
@@ -91,6 +91,7 @@ LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
 _KIND_NUMBERS = {kind: number for number, kind in enumerate((*KINDS, "context", DEFINES, *STEPS))}
 assert _KIND_NUMBERS["unwind"] == KIND_UNWIND
+MOST_THREADS = 1 << 16  # before those that have ended are forgotten
 LOSS_ROOM = 64  # bytes of a row that tells of a loss
 _LOG_HEAD = struct.Struct("<IIB")
 _CONTEXT_HEAD = struct.Struct("<II")
@@ -138,7 +139,7 @@ def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None], most
         start = source.tell()
         for items in parsed(source, place):
             decoder.learn(items, contexts=True)
-        decoder.settled = True
+        decoder.settle()
         source.seek(start)
         waits = False
     rows = _new_rows(most)
@@ -173,7 +174,7 @@ def _read_directory(
     for path, size in sizes.items():  # clock records tell of what came before them
         for items in first_records(path, uuid, size):
             decoder.learn(items, contexts=False)
-    decoder.settled = True
+    decoder.settle()
     chunk = max(LEAST_CHUNK_BYTES, min(LANES_BYTES // max(1, len(sizes)), MOST_CHUNK_BYTES))
     lanes = [
         _LaneRows(decoder, number, str(path), Lane(path, uuid).items(size, warn, last=True, chunk_bytes=chunk))
@@ -199,6 +200,7 @@ class _LaneRows:
     def __init__(self, decoder: Decoder, number: int, place: str, batches: Iterator[list[Item]]) -> None:
         self.rows = Rows(0, 0)
         self.rows.place = number
+        decoder.waiting.append(self.rows)
         self._decoder = decoder
         self._place = place
         self._batches = batches
@@ -220,17 +222,21 @@ class Decoder:
     """Turns packets into rows, and rows into batches.  As records.Decoder, which says more."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
-        self.settled = False
+        self._settled = False
         self.code = jitted()
         self._warn = warn
         self._description: Description | None = None
         self._clock: Clock | None = None
-        self._classes: list[EventClass] = list(RESERVED_CLASSES)
-        self._threads: list[Writer] = []
+        self._classes: Growing[EventClass] = Growing(RESERVED_CLASSES)
+        self._threads: Growing[Writer] = Growing()
+        self._most_threads = MOST_THREADS
+        self.waiting: list[Rows] = []  # of lanes, to be merged
         self._class_numbers = {made: number for number, made in enumerate(RESERVED_CLASSES)}
         self._thread_numbers: dict[Writer, int] = {}
         self._processes: dict[tuple[int, int] | None, int] = {None: NOBODY}
+        self._next_process = NOBODY + 1
         self._identities: dict[tuple[int, int, int], int] = {}
+        self._free_identities: list[int] = []
         self._announced: dict[int, int] = {}
         self._early: dict[int, int] = {}
         self._unknown: set[int] = set()
@@ -306,6 +312,12 @@ class Decoder:
                     self.describe(item.text)
             elif isinstance(item, Packet):
                 self._learn(item, contexts=contexts)
+        self._forget_threads()
+
+    def settle(self) -> None:
+        """All that the trace says about its clock is known."""
+        self._settled = True
+        self._early.clear()
 
     def _learn(self, packet: Packet, *, contexts: bool) -> None:
         with contextlib.suppress(RecordDamaged):
@@ -415,7 +427,7 @@ class Decoder:
                 _add_loss(rows, packet, head.cycles, *loss)
         elif head.id == wire.ID_WRITER:
             self._announce(self._announced, int(rows.header[ROWS.scope // 8]), body)
-        elif not self.settled:
+        elif not self._settled:
             self.convert(rows)
             self._read_clock(body)
 
@@ -439,14 +451,62 @@ class Decoder:
     def _learn_thread(self, writer: Writer) -> int:
         thread = self._thread_numbers[writer] = len(self._threads)
         self._threads.append(writer)
-        process = self._processes.setdefault((writer.pid, writer.start), len(self._processes))
-        identity = self._identities.setdefault((writer.pid, writer.start, writer.tid), len(self._identities))
+        process = self._processes.get((writer.pid, writer.start))
+        if process is None:
+            process = self._processes[writer.pid, writer.start] = self._next_process
+            self._next_process += 1
+        key = writer.pid, writer.start, writer.tid
+        identity = self._identities.get(key)
+        if identity is None:
+            identity = self._identities[key] = self._new_identity()
         self._spans.extend(SPANS.processes, [process])
         self._spans.extend(SPANS.identities, [identity])
-        if identity == self._spans.known(SPANS.tails):
-            self._spans.extend(SPANS.tails, [-1])
-            self._calls.extend(SPANS.tails, [-1])
         return thread
+
+    def _new_identity(self) -> int:
+        if self._free_identities:
+            return self._free_identities.pop()
+        for open_spans in (self._spans, self._calls):
+            open_spans.extend(SPANS.tails, [-1])
+        return self._spans.known(SPANS.tails) - 1
+
+    def _forget_threads(self) -> None:
+        """If there are many, those go that neither stand behind a number nor in a row that waits; all rows are left."""
+        if len(self._threads) <= self._most_threads:
+            return
+        waiting = [rows["threads"][: rows.count] for rows in self.waiting]
+        used = {*self._announced.values(), *self._early.values()}.union(
+            *(np.unique(array).tolist() for array in waiting)
+        )
+        kept = sorted(used - {-1})
+        new = np.full(len(self._threads) + 1, -1, np.int32)  # the last is for -1
+        new[kept] = np.arange(len(kept))
+        for array in waiting:
+            array[:] = new[array]
+        self._announced = {key: int(new[thread]) for key, thread in self._announced.items()}
+        self._early = {key: int(new[thread]) for key, thread in self._early.items()}
+        self._writers.clear()
+        for key, thread in self._announced.items():
+            self._writers[key] = thread
+        self._threads = Growing(self._threads[thread] for thread in kept)
+        self._thread_numbers = {writer: thread for thread, writer in enumerate(self._threads)}
+        for field in (SPANS.processes, SPANS.identities):
+            self._spans.keep(field, kept)
+        self._most_threads = MOST_THREADS + 2 * len(kept)
+        self._forget_processes()
+
+    def _forget_processes(self) -> None:
+        """Those without threads that are known, open spans, or anything that they gave a number to."""
+        count = len(self._threads)
+        live = set(self._spans[SPANS.identities][:count].tolist())
+        tails = self._spans[SPANS.tails], self._calls[SPANS.tails]
+        kept = {key: i for key, i in self._identities.items() if i in live or tails[0][i] >= 0 or tails[1][i] >= 0}
+        self._free_identities += [i for key, i in self._identities.items() if key not in kept]
+        self._identities = kept
+        numbers = {NOBODY, *self._spans[SPANS.processes][:count].tolist()}
+        numbers |= self._context_numbers.processes() | self._function_numbers.processes()
+        open_in = {key[:2] for key in kept}
+        self._processes = {key: n for key, n in self._processes.items() if n in numbers or key in open_in}
 
     # the clock
 
@@ -502,6 +562,7 @@ class Decoder:
             self._tell_functions(rows, kept)
         if kept:
             yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
+        self._forget_threads()
 
     def _stopped(self, rows: Rows, at: int) -> int:
         """Takes the row, that jitted code stopped at, into account; how many rows that are done with."""

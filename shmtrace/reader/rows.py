@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,12 @@ from ..native.plain import has_numba
 from ..native.rows import BIAS, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "COLUMNS",
     "Array",
+    "Growing",
     "Hashed",
     "OpenSpans",
     "Rows",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
+Element = TypeVar("Element")
 
 WIDE = 16  # bytes: so much room is behind what bodies are copied to
 DECODED = {
@@ -56,6 +58,27 @@ def entry(unit: str, module: str, name: str, arguments: int) -> Callable[..., in
         return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(functions(unit)[name])
     plain: Callable[..., int] = getattr(import_module(f"shmtrace.native.{module}"), name)
     return plain
+
+
+class Growing(list[Element]):
+    """A list that grows, and columns of its elements."""
+
+    def __init__(self, elements: Iterable[Element] = ()) -> None:
+        super().__init__(elements)
+        self._columns: dict[str, tuple[int, Array]] = {}
+
+    def column(self, name: str, kind: str, of: Callable[[Element], object]) -> Array:
+        """An array with what `of` says of each element, which is asked once an element."""
+        known, array = self._columns.get(name, (0, np.empty(0, kind)))
+        count = len(self)
+        if count > len(array):
+            larger = np.empty(max(64, 2 * count), kind)
+            larger[:known] = array[:known]
+            array = larger
+        if count > known:
+            array[known:count] = [of(element) for element in self[known:]]
+            self._columns[name] = count, array
+        return array[:count]
 
 
 def address_of(array: Array) -> int:
@@ -213,6 +236,10 @@ class Numbered:
         self._hashed[key] = self._keys[key] = index
         self._spans.extend(self._used, [now])
         return index
+
+    def processes(self) -> set[int]:
+        """Those that gave numbers."""
+        return {key >> 32 for key in self._keys}
 
     def newest(self) -> list[int]:
         """Indices; what was named last comes first."""

@@ -6,6 +6,7 @@ import io
 import itertools
 import struct
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import msgpack
 import numpy as np
@@ -102,6 +103,9 @@ def body_of(identifier: int, numbers: list[int], text: str) -> bytes:
     return own + fields[identifier]
 
 
+ANEW = (1, 2, 3, 7)  # such a rest, and another thread gets the number
+
+
 small = st.integers(0, 3) | st.just(wire.BY_THREAD)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
 bodies = st.builds(
@@ -136,14 +140,12 @@ others = st.one_of(
     st.builds(lambda b: (wire.ID_LOG, b), st.binary(max_size=9)),
     st.builds(lambda i, b: (i, b), st.integers(0, 27), st.binary(max_size=30)),
 )
-steps = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(1, 3), bodies | bodies | logs | others, st.integers(0, 40)),
-    max_size=60,
-)
+steps_of_any = st.tuples(st.integers(0, 2), st.integers(1, 3), bodies | bodies | logs | others, st.integers(0, 40))
+steps = st.lists(steps_of_any, max_size=60)
 
 
 def build(made: list[Step]) -> Trace:
-    """Records in three lanes that three writers of two processes wrote."""
+    """Records in three lanes that three writers of two processes wrote, and some that came later."""
     trace = Trace(describe(CLASSES))
     for number in range(3):
         lane = trace.lane(number, cpu=number).at(1000)
@@ -154,6 +156,8 @@ def build(made: list[Step]) -> Trace:
         lane = trace.lane(number, cpu=number)
         at += rest
         lane.at(max(at, lane.cycles)).add(identifier, body, writer=writer)
+        if rest in ANEW:
+            lane.writer(writer, pid=100 + rest, tid=rest)
         if rest % 5 == 0:
             lane.packet(discarded=lane.discarded + rest % 2)
         if rest == 40:
@@ -179,6 +183,27 @@ calls = st.tuples(st.integers(0, 2), st.integers(1, 3), called, st.integers(0, 9
 @given(st.lists(calls, max_size=60))
 def test_any_calls_of_functions_are_the_same(tmp_path: Path, made: list[Step]) -> None:
     check_all(build(made), tmp_path)
+
+
+@many
+@given(st.lists(calls | steps_of_any, max_size=60))
+def test_threads_and_processes_are_forgotten_when_they_have_ended(tmp_path: Path, made: list[Step]) -> None:
+    with mock.patch.object(columns, "MOST_THREADS", 0):
+        check_all(build(made), tmp_path)
+
+
+def test_as_many_threads_are_kept_as_there_are_numbers() -> None:
+    trace = Trace()
+    lane = trace.lane()
+    for number in range(5000):
+        lane.at(number).writer(1 + number % 7, pid=1000 + number).blob(b"", writer=1 + number % 7)
+        if number % 10 == 9:
+            lane.packet()
+    with mock.patch.object(columns, "MOST_THREADS", 100):
+        batches = list(columns.read(io.BytesIO(trace.stream), rows=50))
+    assert [int(pid) for batch in batches for pid in batch.pid] == list(range(1000, 6000))
+    assert max(len(batch.threads) for batch in batches) < 300
+    assert {writer for batch in batches for writer in batch.threads} > {batches[0].threads[0], batches[-1].threads[-1]}
 
 
 @many
