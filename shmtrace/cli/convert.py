@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from shmtrace.cli import Complaints, strict_option
+from shmtrace.cli import Complaints, source_of, strict_option
 
 from .choosing import choosing_options, make_filter, make_lines, refuse_times
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from shmtrace.reader import Record
     from shmtrace.reader.batch import Batch
+    from shmtrace.reader.records import Source
 
 LINES, TEXT, PARQUET = ".jsonl", ".txt", ".parquet"
 
@@ -29,7 +30,7 @@ def _write_lines(line: Callable[[Record], str], records: Iterable[Record], out: 
 
 
 @click.command
-@click.argument("trace")
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -40,10 +41,12 @@ def _write_lines(line: Callable[[Record], str], records: Iterable[Record], out: 
 @choosing_options
 @strict_option
 def command(
-    trace: str, output: str, names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None,
-    color: str, *, strict: bool,
+    traces: tuple[str, ...], output: str, names: tuple[str, ...], pids: tuple[int, ...], where: str | None,
+    times: str | None, color: str, *, strict: bool,
 ) -> None:  # fmt: skip
     """Convert TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin.
+
+    Several are merged by time.
 
     The suffix of OUT says into what: .jsonl is JSON lines, .txt lines for people, .parquet a row an event.  A directory
     gets a directory of Parquet files for each table that `shmtrace query` has.
@@ -51,15 +54,15 @@ def command(
     EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
     as Python would; docs/views.md has all of it.
     """
-    source = sys.stdin.buffer if trace == "-" else trace
+    source, merged = source_of(traces), len(traces) > 1
     suffix = LINES if output == "-" else Path(output).suffix
     complaints = Complaints()
     if output.endswith("/") or Path(output).is_dir():
         _refuse_choice(names, pids, where, times)
-        _write_directory(source, Path(output), complaints)
+        _write_directory(source, Path(output), complaints, merged=merged)
     elif suffix == PARQUET:
         _refuse_choice(names, pids, where, times)
-        _write(_batches(source, complaints), _write_parquet, output)
+        _write(_batches(source, complaints), functools.partial(_write_parquet, merged=merged), output)
     elif suffix in {LINES, TEXT}:
         _write(*_lines(source, suffix, complaints, (names, pids, where), times, color), output)
     else:
@@ -71,7 +74,7 @@ def command(
 
 
 def _lines(
-    source: str | BinaryIO, suffix: str, warn: Callable[[str], None],
+    source: Source | list[Source], suffix: str, warn: Callable[[str], None],
     choice: tuple[tuple[str, ...], tuple[int, ...], str | None], times: str | None, color: str,
 ) -> tuple[Iterator[Record], Callable[[Any, BinaryIO], None]]:  # fmt: skip
     """The records that are wanted, and what writes them."""
@@ -105,13 +108,13 @@ def _write(items: Iterator[Any], write: Callable[[Any, BinaryIO], None], output:
         write(itertools.chain(first, items), out)
 
 
-def _write_parquet(batches: Iterable[Batch], out: BinaryIO) -> None:
+def _write_parquet(batches: Iterable[Batch], out: BinaryIO, *, merged: bool) -> None:
     from shmtrace.export.parquet import write_events
 
-    write_events(batches, out)
+    write_events(batches, out, merged=merged)
 
 
-def _batches(source: str | BinaryIO, warn: Callable[[str], None]) -> Iterator[Batch]:
+def _batches(source: Source | list[Source], warn: Callable[[str], None]) -> Iterator[Batch]:
     from shmtrace.reader import columns
     from shmtrace.reader.errors import needs_extra
 
@@ -120,7 +123,9 @@ def _batches(source: str | BinaryIO, warn: Callable[[str], None]) -> Iterator[Ba
     return columns.read(source, warn=warn)
 
 
-def _write_directory(source: str | BinaryIO, directory: Path, warn: Callable[[str], None]) -> None:
+def _write_directory(
+    source: Source | list[Source], directory: Path, warn: Callable[[str], None], *, merged: bool
+) -> None:
     from shmtrace.reader.errors import DirectoryNotEmpty, needs_extra
 
     batches = _batches(source, warn)
@@ -130,5 +135,5 @@ def _write_directory(source: str | BinaryIO, directory: Path, warn: Callable[[st
     if directory.exists() and any(directory.iterdir()):
         raise DirectoryNotEmpty(f"{directory} is not empty: name a directory that is empty or does not exist yet")
     first = list(itertools.islice(batches, 1))
-    write_tables(itertools.chain(first, batches), directory)
-    save_spans(directory)
+    write_tables(itertools.chain(first, batches), directory, merged=merged)
+    save_spans(directory, merged=merged)

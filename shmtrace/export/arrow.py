@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..reader.batch import Batch, Column
     from ..reader.rows import Array
 
-__all__ = ["EVENTS", "WHO", "events", "json_fields", "typed_columns", "typed_field", "who"]
+__all__ = [
+    "EVENTS", "WHO", "events", "json_fields", "schema_of", "table_of", "typed_columns", "typed_field", "who",
+]  # fmt: skip
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 WHO = (
@@ -25,6 +27,7 @@ WHO = (
     pa.field("process", _NAME),
     pa.field("thread", _NAME),
 )
+ORIGIN = (pa.field("host", _NAME), pa.field("channel", _NAME))  # last, where several traces are merged
 EVENTS = pa.schema(
     [
         pa.field("time_ns", pa.int64()),
@@ -56,7 +59,29 @@ def events(batch: Batch) -> pa.RecordBatch:
         pa.array(batch.parent, mask=batch.parent == 0),
         levels(batch),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENTS)
+    return table_of(batch, columns, EVENTS)
+
+
+def table_of(batch: Batch, columns: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of a batch, with their origin behind, if there are several traces."""
+    return pa.RecordBatch.from_arrays([*columns, *origins(batch)], schema=schema_of(schema, merged=bool(batch.origins)))
+
+
+def schema_of(schema: pa.Schema, *, merged: bool) -> pa.Schema:
+    """The columns of a table of one trace or several."""
+    return pa.schema([*schema, *ORIGIN]) if merged else schema
+
+
+def origins(batch: Batch) -> list[pa.Array]:
+    """Columns ORIGIN, if there are several traces."""
+    if not batch.origins:
+        return []
+    columns = []
+    for names in zip(*batch.origins, strict=True):
+        known: dict[str, int] = {}
+        numbers = np.array([known.setdefault(name, len(known)) for name in names], np.int32)
+        columns.append(pa.DictionaryArray.from_arrays(pa.array(numbers[batch.origin]), pa.array(known, pa.string())))
+    return columns
 
 
 def kinds(batch: Batch) -> pa.DictionaryArray:

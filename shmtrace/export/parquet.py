@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ..reader.errors import NoSuchTable, needs_extra
 from .arrow import EVENTS as EVENTS_SCHEMA
-from .arrow import events
+from .arrow import events, schema_of
 from .tables import SPAN_RECORDS, SPANS, Tables
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(kind) or pa.types.is_string(kind))
 
 
-def write_events(batches: Iterable[Batch], out: BinaryIO) -> None:
-    """A row an event."""
+def write_events(batches: Iterable[Batch], out: BinaryIO, *, merged: bool = False) -> None:
+    """A row an event; `merged`: of several traces."""
     with ThreadPoolExecutor(1) as pool:
-        file = _File(out, EVENTS_SCHEMA, pool)
+        file = _File(out, schema_of(EVENTS_SCHEMA, merged=merged), pool)
         for batch in batches:
             file.add(events(batch))
         file.close()
@@ -128,10 +128,14 @@ def directory_of(directory: Path, table: str) -> Path:
 
 
 def write_tables(
-    batches: Iterable[Batch], directory: Path, *, wanted: Callable[[str], bool] = lambda _: True
+    batches: Iterable[Batch],
+    directory: Path,
+    *,
+    wanted: Callable[[str], bool] = lambda _: True,
+    merged: bool = False,
 ) -> dict[str, pa.Schema]:
     """Writes the tables that are wanted; the schemas of all.  Of `spans`, the records of which it is made."""
-    tables = Tables(wanted)
+    tables = Tables(wanted, merged=merged)
     files: dict[str, _Table] = {}
     with ThreadPoolExecutor(1) as pool:
 
@@ -153,14 +157,14 @@ def write_tables(
     return tables.schemas
 
 
-def one_table(batches: Iterable[Batch], name: str) -> pa.Table:
+def one_table(batches: Iterable[Batch], name: str, *, merged: bool = False) -> pa.Table:
     """One of the tables of a trace, in memory.
 
     Raises:
         NoSuchTable: there is none of that name.
     """
     source = SPAN_RECORDS if name == SPANS else name
-    tables = Tables(lambda known: known == source)
+    tables = Tables(lambda known: known == source, merged=merged)
     rows = [rows for batch in batches for _, rows in tables.add(batch)]
     rows += [rows for _, rows in tables.end()]
     if source not in tables.schemas:
@@ -171,4 +175,4 @@ def one_table(batches: Iterable[Batch], name: str) -> pa.Table:
         return table.unify_dictionaries()
     with needs_extra("arrow", what="the table of spans"):
         from .query import spans_of
-    return spans_of(table)
+    return spans_of(table, merged=merged)

@@ -1,6 +1,6 @@
 """The tables of a trace: events, spans, counters, writers, losses, and one of each tracepoint, span and counter.
 
-Each is made batch by batch.  `spans` needs begins and ends together: `SPANS_SQL` makes it of the table SPAN_RECORDS,
+Each is made batch by batch.  `spans` needs begins and ends together: `spans_sql` makes it of the table SPAN_RECORDS,
 which is not shown.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Wanted: TypeAlias = Callable[[str], bool]
 
-__all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "SPANS_SQL", "SPAN_RECORDS", "WRITERS", "Tables"]
+__all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "SPAN_RECORDS", "WRITERS", "Tables", "spans_sql"]
 
 EVENTS, SPANS, COUNTERS, WRITERS, LOSSES = "events", "spans", "counters", "writers", "losses"
 SPAN_RECORDS = "_spans"
@@ -53,20 +53,30 @@ SCHEMAS = {
 }  # fmt: skip
 # A span ends with the first end of its number that follows, unless another begins before: a program that was there
 # before exec gives numbers from 1 on, too.
-SPANS_SQL = """
+_SPANS_SQL = """
 SELECT b.time_ns AS begin_ns, e.time_ns AS end_ns, e.monotonic_ns - b.monotonic_ns AS duration_ns, b.name AS name,
        b.cpu AS cpu, b.pid AS pid, b.tid AS tid, b.process AS process, b.thread AS thread, b.span AS span,
        b.parent AS parent, b.task AS task, json_extract_string(e.fields, '$.exception') AS exception,
-       b.fields AS fields, b.process_start AS process_start
-FROM (SELECT *, lead(record) OVER (PARTITION BY pid, process_start, span ORDER BY record) AS following
+       b.fields AS fields, b.process_start AS process_start{origin}
+FROM (SELECT *, lead(record) OVER (PARTITION BY {host} pid, process_start, span ORDER BY record) AS following
       FROM {records} WHERE begins) b
-LEFT JOIN (SELECT *, lag(record) OVER (PARTITION BY pid, process_start, span ORDER BY record) AS preceding
+LEFT JOIN (SELECT *, lag(record) OVER (PARTITION BY {host} pid, process_start, span ORDER BY record) AS preceding
       FROM {records} WHERE NOT begins) e
   ON e.pid IS NOT DISTINCT FROM b.pid AND e.process_start IS NOT DISTINCT FROM b.process_start AND e.span = b.span
  AND e.record > b.record AND (b.following IS NULL OR e.record < b.following)
- AND (e.preceding IS NULL OR e.preceding < b.record)
+ AND (e.preceding IS NULL OR e.preceding < b.record){same_host}
 ORDER BY b.record
 """
+
+
+def spans_sql(records: str, *, merged: bool) -> str:
+    """The query that makes the table `spans` of what is in SPAN_RECORDS."""
+    return _SPANS_SQL.format(
+        records=records,
+        origin=", b.host AS host, b.channel AS channel" if merged else "",
+        host="host," if merged else "",
+        same_host=" AND e.host = b.host" if merged else "",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,18 +90,22 @@ class _Typed:
 class Tables:
     """Takes batches and gives the rows of the tables that are `wanted`."""
 
-    def __init__(self, wanted: Wanted = lambda _: True) -> None:
+    def __init__(self, wanted: Wanted = lambda _: True, *, merged: bool = False) -> None:
         self._wanted = wanted
+        self._merged = merged  # of several traces
         self._typed: dict[int, _Typed] = {}
         self._names: set[str] = {*SCHEMAS, SPANS}
         self._classes = 0  # that have names
         self._records = 0
-        self._writers = _Writers()
+        self._writers = _Writers(self.schemas[WRITERS])
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
         """Of all tables that are known so far, but for `spans`."""
-        return SCHEMAS | {typed.name: typed.schema for typed in self._typed.values()}
+        schemas = SCHEMAS | {typed.name: typed.schema for typed in self._typed.values()}
+        host = pa.schema([*SCHEMAS[WRITERS], pa.field("host", pa.string())])
+        found = {name: arrow.schema_of(schema, merged=self._merged) for name, schema in schemas.items()}
+        return found | {WRITERS: host if self._merged else SCHEMAS[WRITERS]}
 
     def add(self, batch: Batch) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of a batch, with the names of the tables that get them."""
@@ -140,7 +154,7 @@ class Tables:
             *(pa.array(numbers, mask=numbers == 0) for numbers in (part.span, part.parent, part.task)),
             arrow.json_fields(part),
         ]  # fmt: skip
-        return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[SPAN_RECORDS])
+        return arrow.table_of(part, columns, SCHEMAS[SPAN_RECORDS])
 
 
 def _names(batch: Batch) -> pa.Array:
@@ -168,7 +182,7 @@ def _typed_rows(batch: Batch, class_id: int, schema: pa.Schema) -> pa.RecordBatc
         if len(columns) < len(schema) - len(fields):
             assert schema.names[len(columns)] == name
             columns.append(pa.array(numbers[rows], mask=numbers[rows] == 0))
-    return pa.RecordBatch.from_arrays([*columns, *fields], schema=schema)
+    return arrow.table_of(batch.some(rows), [*columns, *fields], schema)
 
 
 def _counters(batch: Batch) -> pa.RecordBatch | None:
@@ -182,7 +196,7 @@ def _counters(batch: Batch) -> pa.RecordBatch | None:
     order = np.argsort(rows, kind="stable")
     part = batch.some(rows[order])
     columns = [pa.array(part.time_ns), _names(part), pa.array(values[order]), *arrow.who(part)]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[COUNTERS])
+    return arrow.table_of(part, columns, SCHEMAS[COUNTERS])
 
 
 def _losses(batch: Batch) -> pa.RecordBatch | None:
@@ -190,13 +204,14 @@ def _losses(batch: Batch) -> pa.RecordBatch | None:
     if not len(rows):
         return None
     columns = [pa.array(batch.time_ns[rows]), pa.array(batch.cpu[rows]), pa.array(batch.lane[rows]), reasons, counts]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[LOSSES])
+    return arrow.table_of(batch.some(rows), columns, SCHEMAS[LOSSES])
 
 
 class _Writers:
     """How many records each thread wrote, and when."""
 
-    def __init__(self) -> None:
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
         self._threads: dict[Writer, list[int]] = {}  # events, first and last
         self._known: Sequence[Writer] = ()
 
@@ -222,13 +237,13 @@ class _Writers:
 
     def rows(self) -> pa.RecordBatch:
         """All that are held."""
-        schema = SCHEMAS[WRITERS]
+        names = self._schema.names  # the host stands last, and only if there are several
         rows = [
-            dict(zip(schema.names, (w.pid, w.tid, w.process, w.thread, w.start, w.thread_start, *found), strict=True))
+            dict(zip(names, (w.pid, w.tid, w.process, w.thread, w.start, w.thread_start, *found, w.host), strict=False))
             for w, found in self._threads.items()
         ]
-        return pa.RecordBatch.from_pylist(rows, schema=schema)
+        return pa.RecordBatch.from_pylist(rows, schema=self._schema)
 
 
 assert {BLOB, LOG, RAW_LOG, LOSS} == {0, 1, 2, 3}
-assert EXCEPTION == "exception"  # SPANS_SQL has it
+assert EXCEPTION == "exception"  # _SPANS_SQL has it

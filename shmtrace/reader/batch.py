@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .decode import Fields
     from .functions import Function
+    from .merging import Origin
     from .records import Writer
     from .rows import Array, Growing
 
@@ -95,7 +96,8 @@ class Batch:
     `class_id` is an index of `classes`, `thread_id` one of `threads`, `context` one of `contexts` (bodies of log
     records).  The lists of classes and threads are those of the trace, and grow.  A batch that has another list of
     threads than the one before has other indices; threads that are not in it write no more.  The body of record `n` is
-    `data[start[n]:start[n] + size[n]]`: the numbers of its kind and its fields.
+    `data[start[n]:start[n] + size[n]]`: the numbers of its kind and its fields.  Where several traces are merged,
+    `origin` is an index of `origins`; of one trace these are empty.
     """
 
     time_ns: Array  # wall clock, since 1970
@@ -115,6 +117,8 @@ class Batch:
     classes: Growing[EventClass]
     threads: Growing[Writer]
     contexts: list[bytes]
+    origin: Array
+    origins: list[Origin]
     code: dict[str, Callable[..., int]] = dataclasses.field(repr=False)
 
     def __len__(self) -> int:
@@ -197,14 +201,14 @@ class Batch:
         """The classes of which there are records."""
         return [int(number) for number in np.flatnonzero(self._counts)]
 
-    def some(self, rows: Array) -> Batch:
+    def columns(self) -> list[str]:
+        """The names of the arrays that have an element a record."""
+        others = {"data", "classes", "threads", "contexts", "origins", "code"}
+        return [field.name for field in dataclasses.fields(self) if field.name not in others]
+
+    def some(self, rows: Array | slice) -> Batch:
         """These records."""
-        columns = {
-            field.name: getattr(self, field.name)[rows]
-            for field in dataclasses.fields(self)
-            if field.name not in {"data", "classes", "threads", "contexts", "code"}
-        }
-        return dataclasses.replace(self, **columns)
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in self.columns()})
 
     def body(self, row: int) -> memoryview:
         """The body of a record without the numbers of its kind."""
@@ -217,6 +221,8 @@ class Batch:
         """The records of a class, and a column a field of them."""
         rows = self.rows_of(class_id)
         made = self.classes[class_id]
+        if not made.fields:
+            return rows, {}
         if made is LOG_CLASS or any(kind == REST for _, kind in made.fields):
             begins = self.start[rows] + (LOG_HEAD_BYTES if made is LOG_CLASS else 0)
             ends = self.start[rows] + self.size[rows]
@@ -263,14 +269,16 @@ class Batch:
             self.parent, self.task,
         )  # fmt: skip
         names, name_ids, levels = self.names, self.name_id.tolist(), self.level.tolist()
+        origins = self.origin.tolist()
         for row, (time_ns, steady, cycles, number, cpu, lane, thread, span, parent, task) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         ):
-            begun, _, pid, tid, process, writer = self.threads[thread] if thread >= 0 else NOBODY
+            begun, _, pid, tid, process, writer = self.threads[thread][:6] if thread >= 0 else NOBODY
+            host, channel = self.origins[origins[row]] if self.origins else (None, None)
             yield Record(
                 time_ns, steady, cycles, names[name_ids[row]], self.classes[number].kind, cpu, lane, pid, tid, process,
                 writer, fields_of_row(self, row), span or None, parent or None, task or None, LEVEL_NAMES[levels[row]],
-                begun,
+                begun, host, channel,
             )  # fmt: skip
 
 

@@ -8,11 +8,13 @@ and Python does the same as the record reader.  Rows of lanes are merged by time
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import select
 import stat
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -60,6 +62,7 @@ from .files import Directory, Lane, first_records, is_file, open_file, parsed
 from .functions import DEFINES, FIRST_NUMBER, MOST_CALLS, MOST_NUMBERS, Names, unknown
 from .functions import KINDS as STEPS
 from .log import unpack_log
+from .merging import Origin, merge_boots, with_origin
 from .records import (
     CLOCK,
     MOST_WRITERS,
@@ -79,7 +82,7 @@ if TYPE_CHECKING:
     from .decode import Fields
     from .description import Description, EventClass
     from .functions import Function
-    from .records import Writer
+    from .records import Source, Writer
     from .rows import Array
     from .stream import Item
 
@@ -91,6 +94,7 @@ LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
 _KIND_NUMBERS = {kind: number for number, kind in enumerate((*KINDS, "context", DEFINES, *STEPS))}
 assert _KIND_NUMBERS["unwind"] == KIND_UNWIND
+OWN_NUMBERS_BITS = 44  # of several traces, each numbers spans and calls in a range of its own
 MOST_THREADS = 1 << 16  # before those that have ended are forgotten
 LOSS_ROOM = 64  # bytes of a row that tells of a loss
 _LOG_HEAD = struct.Struct("<IIB")
@@ -98,7 +102,7 @@ _CONTEXT_HEAD = struct.Struct("<II")
 
 
 def read(
-    source: str | os.PathLike[str] | BinaryIO, *, warn: Callable[[str], None] | None = None, rows: int = ROWS_AT_ONCE
+    source: Source | Sequence[Source], *, warn: Callable[[str], None] | None = None, rows: int = ROWS_AT_ONCE
 ) -> Iterator[Batch]:
     """The records of a trace as batches of columns, the same and in the same order as `shmtrace.read` gives them.
 
@@ -111,29 +115,47 @@ def read(
         NotATrace: the source cannot be opened or holds no trace.
     """
     warn = warn or warn_of
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return _read_several(source, warn, rows)
+    return _read_one(Decoder(warn), source, warn, rows)
+
+
+def _read_several(sources: Sequence[Source], warn: Callable[[str], None], rows: int) -> Iterator[Batch]:
+    found = []
+    for number, source in enumerate(sources):
+        decoder = Decoder(warn, number << OWN_NUMBERS_BITS)
+        batches = _read_one(decoder, source, warn, rows)
+        first = list(itertools.islice(batches, 1))
+        known = decoder.description
+        if first and known is not None:
+            origin = Origin(known.hostname, known.channel)
+            found.append((known.boot_id, with_origin(itertools.chain(first, batches), origin)))
+    if found:
+        yield from merge_boots(found)
+
+
+def _read_one(decoder: Decoder, source: Source, warn: Callable[[str], None], rows: int) -> Iterator[Batch]:
     if not isinstance(source, (str, os.PathLike)):
-        return _read_stream(source, str(getattr(source, "name", "stream")), warn, rows)
+        return _read_stream(decoder, source, str(getattr(source, "name", "stream")), rows)
     path = pathlib.Path(source)
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
-        return _read_file(path, warn, rows)
-    decoder = Decoder(warn)
+        return _read_file(decoder, path, rows)
     directory = Directory(path, decoder.describe)
     sizes = directory.lanes()
     directory.open()
     return _read_directory(decoder, directory.uuid, sizes, warn, rows)
 
 
-def _read_file(path: pathlib.Path, warn: Callable[[str], None], rows: int) -> Iterator[Batch]:
+def _read_file(decoder: Decoder, path: pathlib.Path, rows: int) -> Iterator[Batch]:
     with open_file(path) as file:
-        yield from _read_stream(file, str(path), warn, rows)
+        yield from _read_stream(decoder, file, str(path), rows)
 
 
-def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None], most: int) -> Iterator[Batch]:
-    decoder = Decoder(warn)
+def _read_stream(decoder: Decoder, source: BinaryIO, place: str, most: int) -> Iterator[Batch]:
     waits = True
     if is_file(source):
         start = source.tell()
@@ -219,13 +241,16 @@ class _LaneRows:
 
 
 class Decoder:
-    """Turns packets into rows, and rows into batches.  As records.Decoder, which says more."""
+    """Turns packets into rows, and rows into batches.  As records.Decoder, which says more.
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
+    To the numbers that it gives to spans and calls it adds `own`.
+    """
+
+    def __init__(self, warn: Callable[[str], None], own: int = 0) -> None:
         self._settled = False
         self.code = jitted()
         self._warn = warn
-        self._description: Description | None = None
+        self.description: Description | None = None
         self._clock: Clock | None = None
         self._classes: Growing[EventClass] = Growing(RESERVED_CLASSES)
         self._threads: Growing[Writer] = Growing()
@@ -245,7 +270,10 @@ class Decoder:
         self._learning = Tables(self._writers, SKIPPED)
         self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = SPECIAL
         self._nothing = Rows(0, 0)
-        self._spans, self._calls = OpenSpans(MOST_SPANS, FIRST_NAMELESS), OpenSpans(MOST_CALLS, FIRST_NUMBER)
+        self._spans, self._calls = (
+            OpenSpans(MOST_SPANS, FIRST_NAMELESS + own),
+            OpenSpans(MOST_CALLS, FIRST_NUMBER + own),
+        )
         self._context_numbers = Numbered(self.code["put"], self._spans, SPANS.contexts, SPANS.named)
         self._contexts: list[bytes] = []
         self._contexts_bytes = 0
@@ -268,7 +296,7 @@ class Decoder:
         else:
             self._clock.describe(description.clock)
         self._forget_line()
-        self._description = description
+        self.description = description
         self._unknown.clear()
         self._set_tables(description)
         return description
@@ -340,9 +368,9 @@ class Decoder:
         if identifier == wire.ID_LOG:
             if (log := unpack_log(body)) is not None and log.defines:
                 self._define(process, log.defines, bytes(body), early=True)
-        elif self._description is not None:
+        elif self.description is not None:
             with contextlib.suppress(ValueError):
-                self._define_function(process, self._description.classes[identifier].decode(body)[1], early=True)
+                self._define_function(process, self.description.classes[identifier].decode(body)[1], early=True)
 
     # packets to rows
 
@@ -398,7 +426,7 @@ class Decoder:
                 raise RecordDamaged(body + size)
 
     def _complain(self, packet: Packet, head: Head, place: str) -> None:
-        made = self._description.classes.get(head.id) if self._description else None
+        made = self.description.classes.get(head.id) if self.description else None
         try:
             if made is not None:
                 decode_fields(made, _body(packet, head))
@@ -600,6 +628,8 @@ class Decoder:
             classes=self._classes,
             threads=self._threads,
             contexts=self._contexts,
+            origin=np.zeros(len(rows["time"]), np.uint16),
+            origins=[],
             code=self.code,
         )
 

@@ -321,6 +321,16 @@ def test_columns_have_what_records_have(tmp_path: Path) -> None:
     assert at == len(records)
 
 
+def test_a_function_of_which_nothing_was_told_has_a_number_for_a_name() -> None:
+    trace = Trace(describe(CLASSES))
+    trace.lane().writer(1, pid=100).add(23, body_of(23, [17, 0], "")).add(24, body_of(24, [17, 0], "")).packet()
+    (batch,) = columns.read(io.BytesIO(trace.stream))
+    begin, end = batch.records()
+    assert (begin.name, begin.kind, begin.fields) == ("function 17", "begin", {})
+    assert (end.name, end.kind, end.span) == ("function 17", "end", begin.span)
+    assert batch.fields(int(batch.class_id[0]))[1] == {}
+
+
 def test_fields_are_columns_with_a_value_a_record() -> None:
     trace = Trace(describe(CLASSES))
     lane = trace.lane()

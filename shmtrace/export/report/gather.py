@@ -102,7 +102,7 @@ class Summary:
         self._reasons = _Numbers(MOST_REASONS)
         self._lost = self.axis.table()
         self._writers: dict[Writer, int] = {}  # of open spans, and more
-        self._processes: dict[tuple[int, int] | None, int] = {None: 0}
+        self._processes: dict[tuple[str, int, int] | None, int] = {None: 0}
         self._threads_known = 0
         self._about: dict[int, Data] = {0: {"pid": None, "start": None, "process": None, "threads": set()}}
         size = MOST_PROCESSES + 1
@@ -141,7 +141,7 @@ class Summary:
             of_thread[number] = process = self._process_of(thread)
             if process < MOST_PROCESSES:
                 about = self._about.setdefault(process, {"pid": thread.pid, "start": thread.start, "threads": set()})
-                about["process"] = thread.process
+                about["process"] = f"{thread.host} {thread.process}" if thread.host else thread.process
                 identity = thread.tid, thread.thread_start
                 if identity not in about["threads"] and self._threads_known < MOST_THREADS:
                     self._threads_known += 1
@@ -150,7 +150,7 @@ class Summary:
         return found
 
     def _process_of(self, thread: Writer) -> int:
-        key = thread.pid, thread.start
+        key = thread.host, thread.pid, thread.start
         number = self._processes.get(key)
         if number is None:
             if len(self._processes) >= MOST_PROCESSES:  # what is counted is one for all, but spans are told apart
