@@ -63,6 +63,9 @@ def command(
     elif suffix == PARQUET:
         _refuse_choice(names, pids, where, times)
         _write(_batches(source, complaints), functools.partial(_write_parquet, merged=merged), output)
+    elif suffix == LINES and not (names or pids or where is not None):
+        refuse_times(times)
+        _write(*_all_lines(source, complaints), output)
     elif suffix in {LINES, TEXT}:
         _write(*_lines(source, suffix, complaints, (names, pids, where), times, color), output)
     else:
@@ -71,6 +74,20 @@ def command(
         )
     if strict:
         complaints.settle()
+
+
+def _all_lines(
+    source: Source | list[Source], warn: Callable[[str], None]
+) -> tuple[Iterator[Any], Callable[[Any, BinaryIO], None]]:
+    """All that there is as JSON lines, through columns if there is a compiler: that is several times as fast."""
+    from shmtrace.native.plain import has_numba
+
+    if not has_numba():
+        return _lines(source, LINES, warn, ((), (), None), None, "never")
+    from shmtrace.export.jsonl import write_json_lines
+    from shmtrace.reader import columns
+
+    return columns.read(source, warn=warn), write_json_lines
 
 
 def _lines(

@@ -19,7 +19,8 @@ from hostile.packets import stream as broken_stream
 from hostile.streams import hostile_parts, joined, rich_trace
 from reader.build import Trace, describe, small_trace
 from shmtrace import wire
-from shmtrace.export.text import encode, plain_fields
+from shmtrace.export.jsonl import json_lines
+from shmtrace.export.text import encode, json_line, plain_fields
 from shmtrace.reader import NotATrace, columns, read
 from shmtrace.reader.batch import KINDS, LEVEL_NAMES
 from shmtrace.reader.files import ignore
@@ -348,3 +349,12 @@ def test_fields_are_columns_with_a_value_a_record() -> None:
             if name == "color":
                 values = [("red", "green", 2)[int(str(value))] for value in values]
             assert repr(values) == repr([records[row].fields[name] for row in rows])
+
+
+@many
+@given(steps)
+def test_json_lines_of_batches_are_those_of_records(made: list[Step]) -> None:
+    stream = build(made).stream
+    lines = b"".join(map(json_lines, columns.read(io.BytesIO(stream), warn=ignore)))
+    records = read(io.BytesIO(stream), warn=ignore)
+    assert lines == b"".join(json_line(record).encode("utf-8", "backslashreplace") + b"\n" for record in records)

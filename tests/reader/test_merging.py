@@ -17,6 +17,7 @@ import shmtrace
 from commands import run
 from reader.build import FREQUENCY, Trace
 from shmtrace import wire
+from shmtrace.export.text import json_line
 from shmtrace.layout import CLOCK_TSC
 from shmtrace.reader import columns
 
@@ -151,6 +152,8 @@ def test_each_format_has_host_and_channel(tmp_path: Path) -> None:
     for suffix in (".jsonl", ".txt", ".parquet"):
         done = run("convert", *paths, "-o", tmp_path / f"out{suffix}")
         assert (done.returncode, done.stderr) == (0, "")
+    text = (tmp_path / "out.jsonl").read_text()
+    assert text.splitlines() == [json_line(record) for record in shmtrace.read(paths)]
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(line["host"], line["channel"]) for line in lines if line["name"] == "tick"] == [
         ("one", "a"), ("two", "b"), ("one", "a"), ("two", "b"),
