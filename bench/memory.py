@@ -35,6 +35,12 @@ EVENTS = 30_000
 PAUSE_CYCLES = 1 << 20  # between two repetitions
 COMMANDS = {
     "Parquet": ("convert", "-", "-o", "{directory}/events.parquet"),
+    "tables": ("convert", "-", "-o", "{directory}/tables/"),
+    "query of spans": (
+        "query",
+        "-",
+        "SELECT name, count(*), avg(duration_ns) FROM spans GROUP BY name ORDER BY name",
+    ),
     "report": ("report", "-", "-o", "{directory}/report.html"),
     "JSON lines": ("convert", "-", "-o", "-"),
 }

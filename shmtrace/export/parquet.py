@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["directory_of", "one_table", "write_events", "write_tables"]
 
 GROUP_ROWS = 1 << 18  # of a row group,
-GROUP_BYTES = 64 << 20  # or so many
+GROUP_BYTES = 64 << 20  # or so many; of all tables together twice that are held
 PART_ROWS = 1 << 23  # of a file of a directory
 JSON_COLUMN = "fields"  # no two alike, and nobody asks for a range of them
 COMPRESSION = "zstd"
@@ -58,6 +58,16 @@ class _Table:
             self._writer.close()
             self._writer = None
 
+    @property
+    def held(self) -> int:
+        """Bytes of rows that are not written yet."""
+        return 0 if self._writer is None else self._writer.held
+
+    def flush(self) -> None:
+        """Writes them."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def close(self) -> None:
         if not self._parts:
             self.add(pa.RecordBatch.from_pylist([], schema=self._schema))
@@ -81,22 +91,22 @@ class _File:
             write_statistics=[name for name in schema.names if name != JSON_COLUMN],
         )
         self._held: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
+        self._rows = self.held = 0
         self._schema = schema
 
     def add(self, rows: pa.RecordBatch) -> None:
         self._held.append(rows)
         self._rows += rows.num_rows
-        self._bytes += rows.nbytes
-        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
-            self._flush()
+        self.held += rows.nbytes
+        if self._rows >= GROUP_ROWS or self.held >= GROUP_BYTES:
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         self._wait()
         if self._held:
             table = pa.Table.from_batches(self._held, self._schema)
             self._pending = self._pool.submit(self._writer.write_table, table)
-        self._held, self._rows, self._bytes = [], 0, 0
+        self._held, self._rows, self.held = [], 0, 0
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None
@@ -104,7 +114,7 @@ class _File:
             pending.result()
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._wait()
         self._writer.close()
 
@@ -147,6 +157,8 @@ def write_tables(
         for batch in batches:
             for name, rows in tables.add(batch):
                 add(name, rows)
+            while sum(file.held for file in files.values()) > 2 * GROUP_BYTES:
+                max(files.values(), key=lambda file: file.held).flush()
         for name, rows in tables.end():
             add(name, rows)
         for name, schema in tables.schemas.items():

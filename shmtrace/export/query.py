@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QueryError", "answer", "is_dataset", "open_dataset", "save_spans", "spans_of", "words_of"]
 
+MEMORY = "500MB"  # of DuckDB, without what is around it
 _WORD = re.compile(r'"((?:[^"]|"")+)"|([^\W\d]\w*)')
 _CATALOGUES = {"show", "information_schema", "duckdb_tables", "duckdb_columns", "duckdb_views", "pg_catalog"}
 
@@ -63,7 +64,6 @@ def answer(
         place = Path(directory)
         known = write_tables(batches(), place, wanted=is_wanted, merged=merged)
         _add_views(connection, place, filter(is_wanted, known), merged=merged)
-        connection.execute("SET temp_directory = ?", [directory])
         with _told(sorted({*known, SPANS} - {SPAN_RECORDS})):
             connection.execute(query)
         yield connection
@@ -88,6 +88,8 @@ def open_dataset(directory: Path, query: str) -> Iterator[duckdb.DuckDBPyConnect
 def _connected() -> Iterator[duckdb.DuckDBPyConnection]:
     connection = duckdb.connect()
     try:
+        connection.execute(f"SET memory_limit = '{MEMORY}'")  # beyond that it uses the disk
+        connection.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         yield connection
     finally:
         connection.close()
@@ -134,6 +136,7 @@ def save_spans(directory: Path, *, merged: bool = False) -> None:
     target.mkdir()
     with _connected() as connection:
         _add_views(connection, directory, [SPAN_RECORDS], merged=merged)
+        connection.execute("SET preserve_insertion_order = false")  # which takes memory: it is ordered at the end
         connection.table(SPANS).write_parquet(str(target / "part-0.parquet"), compression="zstd")
     source = directory_of(directory, SPAN_RECORDS)
     for path in source.iterdir():
