@@ -159,6 +159,13 @@ KINDS = {
     "return": (),
     "unwind": (),
 }
+# The fields that classes of the last four have, of which there is one each.
+FUNCTION_FIELDS = {
+    "function": "function:u32 line:u32 module:str name:str file:str",
+    "call": "function:u32",
+    "return": "function:u32",
+    "unwind": "function:u32 exception:str",
+}
 KIND_BYTES = {kind: 4 * len(names) for kind, names in KINDS.items()}
 BY_THREAD = 0xFFFF_FFFF  # in the place of such a number: the thread tells
 

@@ -19,6 +19,7 @@ from bench import (
     disabled,
     functions,
     latency,
+    memory,
     others,
     peers,
     process,
@@ -178,3 +179,12 @@ def test_ways_to_read_a_trace_are_compared(tmp_path: Path) -> None:
     seconds = reading.measure(tmp_path / "trace", 400, 1)
     assert "columns" in seconds
     assert all(took > 0 for times in seconds.values() for took in times)
+
+
+@pytest.mark.parametrize("name", memory.COMMANDS)
+def test_memory_of_reading_stays_below_a_gigabyte(tmp_path: Path, name: str) -> None:
+    memory.record(tmp_path / "trace", 3000, 8)
+    command = [argument.format(directory=tmp_path) for argument in memory.COMMANDS[name]]
+    found = memory.measure((tmp_path / "trace").read_bytes(), 5_000_000, command)
+    assert found["repetitions"] > 10
+    assert found["mb"] < 1000

@@ -10,14 +10,17 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from shmtrace import __version__
 from shmtrace.errors import InvalidGeometry, InvalidName, ShmtraceError
 
-__all__ = ["Complaints", "main", "strict_option"]
+if TYPE_CHECKING:
+    from shmtrace.reader.records import Source
+
+__all__ = ["Complaints", "main", "source_of", "strict_option"]
 
 _IN_ORDER = (
     "run", "create", "remove", "list", "path", "stat", "collect", "record", "tail", "snapshot", "enable", "disable",
@@ -95,6 +98,12 @@ def _advice(error: click.ClickException) -> str:
 
 
 strict_option = click.option("--strict", is_flag=True, help="Exit with 1 if a part of TRACE could not be read.")
+
+
+def source_of(traces: tuple[str, ...]) -> Source | list[Source]:
+    """What a reader takes: one trace or several, of which - is stdin."""
+    sources: list[Source] = [sys.stdin.buffer if trace == "-" else trace for trace in traces]
+    return sources[0] if len(sources) == 1 else sources
 
 
 class Complaints:

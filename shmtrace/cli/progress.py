@@ -13,14 +13,14 @@ from shmtrace.wire import RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import BinaryIO
 
     from shmtrace.reader.batch import Batch
+    from shmtrace.reader.records import Source
 
 __all__ = ["shown"]
 
 
-def shown(batches: Iterable[Batch], source: str | os.PathLike[str] | BinaryIO) -> Iterator[Batch]:
+def shown(batches: Iterable[Batch], source: Source | list[Source]) -> Iterator[Batch]:
     """The batches of a trace, with a bar of the bytes of the records that were read.  Of a pipe nobody knows them."""
     size = _size(source) if sys.stderr.isatty() else 0
     if not size:
@@ -33,8 +33,11 @@ def shown(batches: Iterable[Batch], source: str | os.PathLike[str] | BinaryIO) -
         bar.update(size - bar.pos)  # what is no record: heads of packets, and what could not be read
 
 
-def _size(source: str | os.PathLike[str] | BinaryIO) -> int:
-    """Bytes of a trace; 0: not known."""
+def _size(source: Source | list[Source]) -> int:
+    """Bytes of a trace or of several; 0: not known."""
+    if isinstance(source, list):
+        sizes = [_size(one) for one in source]
+        return sum(sizes) if all(sizes) else 0
     if not isinstance(source, (str, os.PathLike)):
         return 0
     path = Path(source)

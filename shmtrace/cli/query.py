@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shmtrace.cli import Complaints, strict_option
+from shmtrace.cli import Complaints, source_of, strict_option
 
 from .progress import shown
 
@@ -25,13 +25,15 @@ WIDEST = 80  # column of a table that is not the last
 
 
 @click.command
-@click.argument("trace")
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.argument("sql")
 @click.option("--json", "style", flag_value="json", help="JSON lines instead of a table.")
 @click.option("--csv", "style", flag_value="csv", help="CSV with a header instead of a table.")
 @strict_option
-def command(trace: str, sql: str, style: str | None, *, strict: bool) -> None:
+def command(traces: tuple[str, ...], sql: str, style: str | None, *, strict: bool) -> None:
     """Ask TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin, in SQL (DuckDB's).
+
+    Several are merged by time.
 
     TRACE may also be a directory that `shmtrace convert -o DIR/` made.  Tables are events, spans, counters, writers,
     losses, and one of each tracepoint, span and counter, under its name; "show tables" and "describe NAME" tell more.
@@ -43,11 +45,12 @@ def command(trace: str, sql: str, style: str | None, *, strict: bool) -> None:
     complaints = Complaints()
     with contextlib.ExitStack() as stack:
         try:
-            path = Path(trace)
-            if trace != "-" and query.is_dataset(path):
+            path = Path(traces[0])
+            if len(traces) == 1 and traces[0] != "-" and query.is_dataset(path):
                 result = stack.enter_context(query.open_dataset(path, sql))
             else:
-                result = stack.enter_context(query.answer(lambda: _batches(trace, complaints), sql))
+                made = query.answer(lambda: _batches(traces, complaints), sql, merged=len(traces) > 1)
+                result = stack.enter_context(made)
             names = [column[0] for column in result.description or ()]
             rows = itertools.chain.from_iterable(iter(lambda: result.fetchmany(ROWS_AT_ONCE), []))
             {"json": _write_json, "csv": _write_csv, None: _write_table}[style](names, rows)
@@ -57,10 +60,10 @@ def command(trace: str, sql: str, style: str | None, *, strict: bool) -> None:
         complaints.settle()
 
 
-def _batches(trace: str, warn: Callable[[str], None]) -> Iterable[Batch]:
+def _batches(traces: tuple[str, ...], warn: Callable[[str], None]) -> Iterable[Batch]:
     from shmtrace.reader import columns
 
-    source = sys.stdin.buffer if trace == "-" else trace
+    source = source_of(traces)
     return shown(columns.read(source, warn=warn), source)
 
 

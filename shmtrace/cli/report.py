@@ -7,15 +7,19 @@ from pathlib import Path
 
 import click
 
+from shmtrace.cli import source_of
+
 from .progress import shown
 
 
 @click.command
-@click.argument("trace")
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT.html", required=True, help="Where to; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="What the page shows, as one JSON object, instead of the page.")
-def command(trace: str, output: str, *, as_json: bool) -> None:
+def command(traces: tuple[str, ...], output: str, *, as_json: bool) -> None:
     """Show what is in TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin, on one page.
+
+    Several are merged by time.
 
     The busiest spans and their latencies, rates over time, what was lost, processes, counters, and the spans that
     killed workers left open.  The page needs nothing else, no network either.
@@ -23,14 +27,16 @@ def command(trace: str, output: str, *, as_json: bool) -> None:
     from shmtrace.export.report import Summary, render
     from shmtrace.reader import columns
 
-    source = sys.stdin.buffer if trace == "-" else trace
+    source = source_of(traces)
     data = Summary(shown(columns.read(source, warn=_complain), source)).data()
     if as_json:
         import json
 
         text = json.dumps(data) + "\n"
     else:
-        text = render(data, f"Trace {'from stdin' if trace == '-' else Path(trace).resolve().name}")
+        text = render(
+            data, f"Trace {', '.join('from stdin' if trace == '-' else Path(trace).resolve().name for trace in traces)}"
+        )
     written = text.encode("utf-8", "backslashreplace")
     if output == "-":
         sys.stdout.buffer.write(written)

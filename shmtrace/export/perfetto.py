@@ -12,8 +12,6 @@ import numpy as np
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as library
 
 from ..reader.batch import KINDS, LEVEL_NAMES, LOG
-from ..reader.functions import DEFINES, Functions
-from ..reader.functions import KINDS as CALLS
 from ..reader.log import unpack_log
 from .lanes import Lane, Process, Thread
 from .protobuf import (
@@ -33,9 +31,8 @@ from .protobuf import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..reader import Record
     from ..reader.batch import Batch
     from ..reader.description import EventClass
     from ..reader.records import Writer
@@ -85,14 +82,17 @@ class _Writer:
         self._out: list[bytes] = []
         self._interned = Interned(self._write)
         self._uuids = itertools.count(1)
-        self._processes: dict[tuple[int, int], Process] = {}
-        self._identities: dict[tuple[int, int, int, int], Thread] = {}
-        self._threads: list[Thread] = []  # as Batch.threads
+        self._processes: dict[tuple[str, int, int], Process] = {}
+        self._identities: dict[tuple[str, tuple[int, int, int, int]], Thread] = {}
+        self._writers: Sequence[Writer] = ()  # Batch.threads
+        self._threads: list[Thread] = []  # of these
         self._labels: list[bytes] = []
+        self._host: str | None = None  # whose pids are Perfetto's; processes of other hosts are tracks with names
         self._encoders: dict[int, list[tuple[str, Callable[..., list[bytes]]]]] = {}
         self._made: dict[_What, bytes] = {}
-        self._functions = Functions()
-        self._cpus: dict[int, tuple[bytes, int, int, int]] = {}  # track; thread, begin and end of what is not written
+        self._cpus: dict[
+            tuple[str, int], tuple[bytes, bytes, int, int]
+        ] = {}  # track; what is not written: label, times
         self._cpus_uuid = self._losses_uuid = self._last_snapshot = 0
         self._started = False
         nobody = next(self._uuids)
@@ -152,29 +152,44 @@ class _Writer:
         thread.lanes.append(Lane(thread, _TRACK + varint(uuid), []))
         return thread
 
-    def _learn(self, writers: list[Writer]) -> None:
+    def _learn(self, writers: Sequence[Writer]) -> None:
+        if writers is not self._writers:  # those that are not in it write no more
+            self._writers, self._threads, self._labels = writers, [], []
+            there = {(writer.host, writer.identity) for writer in writers}
+            self._processes = {key: process for key, process in self._processes.items() if process.open}
+            self._identities = {
+                key: thread
+                for key, thread in self._identities.items()
+                if key in there or any(lane.open for lane in thread.lanes)
+            }
+            for (host, (start, _, pid, _)), thread in self._identities.items():
+                self._processes[host, pid, start] = thread.process
         for writer in writers[len(self._threads) :]:
-            process = self._processes.get((writer.pid, writer.start))
+            if self._host is None:
+                self._host = writer.host
+            numbered = writer.host == self._host and _is_number(writer.pid)
+            shown = f"{writer.host} {writer.process}" if writer.host else writer.process
+            process = self._processes.get((writer.host, writer.pid, writer.start))
             if process is None:
                 process = Process(next(self._uuids), "", writer.pid)
-                self._processes[writer.pid, writer.start] = process
-            if process.name != writer.process:
-                process.name = writer.process
-                own = {"pid": writer.pid, "process_name": writer.process}
-                if _is_number(writer.pid):
-                    self._describe(process.uuid, "", process=own)
+                self._processes[writer.host, writer.pid, writer.start] = process
+            if process.name != shown:
+                process.name = shown
+                if numbered:
+                    self._describe(process.uuid, "", process={"pid": writer.pid, "process_name": shown})
                 else:
-                    self._describe(process.uuid, f"{writer.process}[{writer.pid}]")
-            thread = self._identities.get(writer.identity)
-            if thread is None:
-                thread = self._identities[writer.identity] = self._new_thread(process, next(self._uuids))
-            if _is_number(writer.pid) and _is_number(writer.tid):
+                    self._describe(process.uuid, f"{shown}[{writer.pid}]")
+            identity = writer.host, writer.identity
+            if identity not in self._identities:
+                self._identities[identity] = self._new_thread(process, next(self._uuids))
+            thread = self._identities[identity]
+            if numbered and _is_number(writer.tid):
                 own = {"pid": writer.pid, "tid": writer.tid, "thread_name": writer.thread}
                 self._describe(thread.uuid, "", process.uuid, thread=own)
             else:
                 self._describe(thread.uuid, f"{writer.thread}[{writer.tid}]", process.uuid)
             self._threads.append(thread)
-            label = f"{writer.process}[{writer.pid}] {writer.thread}[{writer.tid}]"
+            label = f"{shown}[{writer.pid}] {writer.thread}[{writer.tid}]"
             self._labels.append(self._common(label, "begin", None, "cpu"))
 
     def _new_lane(self, thread: Thread) -> Lane:
@@ -187,36 +202,33 @@ class _Writer:
 
     def add(self, batch: Batch) -> None:
         """All of its records."""
-        wall_ns, monotonic_ns = int(batch.time_ns[0]), int(batch.monotonic_ns[0])
+        when_ns = _times(batch)
+        wall_ns, monotonic_ns = int(batch.time_ns[0]), int(when_ns[0])
         if not self._started:
             self._start(wall_ns, monotonic_ns)
         elif abs(monotonic_ns - self._last_snapshot) >= SNAPSHOT_NS:
             self._snapshot(wall_ns, monotonic_ns)
         self._learn(batch.threads)
         extras = self._extras(batch)
-        times = stamps(batch.monotonic_ns)
+        times = stamps(when_ns)
         names, name_ids, levels = batch.names, batch.name_id.tolist(), batch.level.tolist()
         columns = (
-            batch.class_id, batch.thread_id, batch.kind, batch.span, batch.parent, batch.task, batch.monotonic_ns
+            batch.class_id, batch.thread_id, batch.kind, batch.span, batch.parent, batch.task, when_ns
         )  # fmt: skip
         classes, threads, write = batch.classes, self._threads, self._event
-        calls = dict(_calls(batch)) if _OTHER in batch.kind else {}
         for row, (number, who, kind, span, parent, task, when) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         ):
             at = STAMP_BYTES * row
             thread = threads[who] if who >= 0 else self._nobody
-            if kind == _OTHER:
-                if row in calls:
-                    self._call(calls[row], thread, times[at : at + STAMP_BYTES])
-            elif kind == _LOSS:
+            if kind == _LOSS:
                 self._loss(classes[number], batch, row, when)
-            else:
+            elif kind != _OTHER:
                 what = names[name_ids[row]], KINDS[kind], LEVEL_NAMES[levels[row]]
                 write(times[at : at + STAMP_BYTES], thread, what, (span, parent, task, when), extras[row])
         for who in np.unique(batch.thread_id).tolist():
             if who >= 0:
-                threads[who].process.last_ns = int(batch.monotonic_ns[batch.thread_id == who][-1])
+                threads[who].process.last_ns = int(when_ns[batch.thread_id == who][-1])
         self._add_cpus(batch)
 
     def _event(self, stamp: bytes, thread: Thread, what: _What, numbers: tuple[int, ...], extra: bytes) -> None:
@@ -259,16 +271,6 @@ class _Writer:
         track = self._describe(next(self._uuids), name, process.uuid, counter={})
         process.counters[name] = track
         return track
-
-    def _call(self, record: Record, thread: Thread, stamp: bytes) -> None:
-        """Of a function that is traced."""
-        if record.kind == DEFINES:
-            self._functions.define(record.pid, record.process_start, record.fields)
-            return
-        shown = self._functions.resolve(record)
-        extra = b"".join(self._interned.arguments(shown.fields).values())
-        numbers = shown.span or 0, shown.parent or 0, 0, record.monotonic_ns
-        self._event(stamp, thread, (shown.name, shown.kind, None), numbers, extra)
 
     def _loss(self, made: EventClass, batch: Batch, row: int, when: int) -> None:
         """On a sequence of its own: what is missing there makes no interned name doubtful."""
@@ -360,7 +362,7 @@ class _Writer:
         order = rows[np.argsort(batch.cpu[rows], kind="stable")]
         if not len(order):
             return
-        cpus, threads, times = batch.cpu[order], batch.thread_id[order], batch.monotonic_ns[order]
+        cpus, threads, times = batch.cpu[order], batch.thread_id[order], _times(batch)[order]
         pauses = np.diff(times)
         new = (np.diff(cpus) != 0) | (np.diff(threads) != 0) | (pauses > PAUSE_NS) | (pauses < 0)
         begins = np.concatenate(([0], np.flatnonzero(new) + 1))
@@ -368,28 +370,28 @@ class _Writer:
         for cpu, thread, begin, end in zip(
             cpus[begins].tolist(), threads[begins].tolist(), times[begins].tolist(), times[ends].tolist(), strict=True
         ):
-            self._on_cpu(cpu, thread, begin, end)
+            self._on_cpu((self._writers[thread].host, cpu), self._labels[thread], begin, end)
 
-    def _on_cpu(self, cpu: int, thread: int, begin: int, end: int) -> None:
+    def _on_cpu(self, cpu: tuple[str, int], label: bytes, begin: int, end: int) -> None:
         known = self._cpus.get(cpu)
         if known is None:
             if not self._cpus_uuid:
                 self._cpus_uuid = next(self._uuids)
                 self._describe(self._cpus_uuid, "cpus: who wrote")
             track = self._describe(
-                next(self._uuids), f"cpu {cpu}", self._cpus_uuid, sibling_order_rank=cpu,
+                next(self._uuids), f"{cpu[0]} cpu {cpu[1]}".lstrip(), self._cpus_uuid, sibling_order_rank=cpu[1],
             )  # fmt: skip
-        elif known[1] == thread and 0 <= begin - known[3] <= PAUSE_NS:
+        elif known[1] == label and 0 <= begin - known[3] <= PAUSE_NS:
             self._cpus[cpu] = (*known[:3], end)
             return
         else:
             self._write_on_cpu(*known)
             track = known[0]
-        self._cpus[cpu] = track, thread, begin, end
+        self._cpus[cpu] = track, label, begin, end
 
-    def _write_on_cpu(self, track: bytes, thread: int, begin: int, end: int) -> None:
+    def _write_on_cpu(self, track: bytes, label: bytes, begin: int, end: int) -> None:
         ended = _TYPE + varint(library.TrackEvent.TYPE_SLICE_END)
-        for common, when in ((self._labels[thread], begin), (ended, end)):
+        for common, when in ((label, begin), (ended, end)):
             head, middle = event_packet(len(common) + len(track))
             self._out += (head, stamps(np.array([when])), middle, common, track)
 
@@ -421,9 +423,9 @@ class _Writer:
 _LOSS, _OTHER = KINDS.index("loss"), 255  # of Batch.kind
 
 
-def _calls(batch: Batch) -> Iterator[tuple[int, Record]]:
-    """Records of function tracing, and which ones they are."""
-    return ((row, record) for row, record in enumerate(batch.records()) if record.kind in {*CALLS, DEFINES})
+def _times(batch: Batch) -> Array:
+    """By the monotonic clock; of several traces by the wall clock, which is what all hosts have in common."""
+    return batch.time_ns if batch.origins else batch.monotonic_ns
 
 
 def _is_number(number: int) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import duckdb
 
 from .parquet import directory_of, write_tables
-from .tables import SPAN_RECORDS, SPANS, SPANS_SQL
+from .tables import SPAN_RECORDS, SPANS, spans_sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QueryError", "answer", "is_dataset", "open_dataset", "save_spans", "spans_of", "words_of"]
 
+MEMORY = "500MB"  # of DuckDB, without what is around it
 _WORD = re.compile(r'"((?:[^"]|"")+)"|([^\W\d]\w*)')
 _CATALOGUES = {"show", "information_schema", "duckdb_tables", "duckdb_columns", "duckdb_views", "pg_catalog"}
 
@@ -42,8 +43,10 @@ def is_dataset(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def answer(batches: Callable[[], Iterable[Batch]], query: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The result of a query over a trace, whose batches are asked for when the query is known to be one.
+def answer(
+    batches: Callable[[], Iterable[Batch]], query: str, *, merged: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The result of a query over a trace, or several, whose batches are asked for when the query is known to be one.
 
     Raises:
         QueryError: DuckDB does not take the query.
@@ -59,9 +62,8 @@ def answer(batches: Callable[[], Iterable[Batch]], query: str) -> Iterator[duckd
         with _told():
             connection.extract_statements(query)
         place = Path(directory)
-        known = write_tables(batches(), place, wanted=is_wanted)
-        _add_views(connection, place, filter(is_wanted, known))
-        connection.execute("SET temp_directory = ?", [directory])
+        known = write_tables(batches(), place, wanted=is_wanted, merged=merged)
+        _add_views(connection, place, filter(is_wanted, known), merged=merged)
         with _told(sorted({*known, SPANS} - {SPAN_RECORDS})):
             connection.execute(query)
         yield connection
@@ -86,6 +88,8 @@ def open_dataset(directory: Path, query: str) -> Iterator[duckdb.DuckDBPyConnect
 def _connected() -> Iterator[duckdb.DuckDBPyConnection]:
     connection = duckdb.connect()
     try:
+        connection.execute(f"SET memory_limit = '{MEMORY}'")  # beyond that it uses the disk
+        connection.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         yield connection
     finally:
         connection.close()
@@ -107,29 +111,32 @@ def _quoted(name: str) -> str:
     return name if name.isidentifier() else '"' + name.replace('"', '""') + '"'
 
 
-def _add_views(connection: duckdb.DuckDBPyConnection, directory: Path, tables: Iterable[str]) -> None:
+def _add_views(
+    connection: duckdb.DuckDBPyConnection, directory: Path, tables: Iterable[str], *, merged: bool = False
+) -> None:
     for name in tables:
         files = str(directory_of(directory, name) / "*.parquet")
         if name == SPAN_RECORDS:
             text = "read_parquet('" + files.replace("'", "''") + "')"
-            connection.execute(f"CREATE VIEW {SPANS} AS {SPANS_SQL.format(records=text)}")
+            connection.execute(f"CREATE VIEW {SPANS} AS {spans_sql(text, merged=merged)}")
         else:
             connection.read_parquet(files).create_view(name)
 
 
-def spans_of(records: pa.Table) -> pa.Table:
+def spans_of(records: pa.Table, *, merged: bool = False) -> pa.Table:
     """The table `spans` out of the records that it is made of."""
     with _connected() as connection:
         connection.register("records", records)
-        return connection.sql(SPANS_SQL.format(records="records")).to_arrow_table()
+        return connection.sql(spans_sql("records", merged=merged)).to_arrow_table()
 
 
-def save_spans(directory: Path) -> None:
+def save_spans(directory: Path, *, merged: bool = False) -> None:
     """Makes the table `spans` of a directory of Parquet files out of the records that it is made of."""
     target = directory_of(directory, SPANS)
     target.mkdir()
     with _connected() as connection:
-        _add_views(connection, directory, [SPAN_RECORDS])
+        _add_views(connection, directory, [SPAN_RECORDS], merged=merged)
+        connection.execute("SET preserve_insertion_order = false")  # which takes memory: it is ordered at the end
         connection.table(SPANS).write_parquet(str(target / "part-0.parquet"), compression="zstd")
     source = directory_of(directory, SPAN_RECORDS)
     for path in source.iterdir():

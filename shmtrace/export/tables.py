@@ -1,6 +1,6 @@
 """The tables of a trace: events, spans, counters, writers, losses, and one of each tracepoint, span and counter.
 
-Each is made batch by batch.  `spans` needs begins and ends together: `SPANS_SQL` makes it of the table SPAN_RECORDS,
+Each is made batch by batch.  `spans` needs begins and ends together: `spans_sql` makes it of the table SPAN_RECORDS,
 which is not shown.
 """
 
@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..reader.batch import BLOB, EXCEPTION, LOG, LOSS, RAW_LOG
+from ..reader.batch import BLOB, EXCEPTION, FUNCTION_ID, KINDS, LOG, LOSS, RAW_LOG
+from ..wire import FUNCTION_FIELDS
 from . import arrow
 from .arrow import WHO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..reader.batch import Batch
     from ..reader.description import EventClass
+    from ..reader.records import Writer
 
     Wanted: TypeAlias = Callable[[str], bool]
 
-__all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "SPANS_SQL", "SPAN_RECORDS", "WRITERS", "Tables"]
+__all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "SPAN_RECORDS", "WRITERS", "Tables", "spans_sql"]
 
 EVENTS, SPANS, COUNTERS, WRITERS, LOSSES = "events", "spans", "counters", "writers", "losses"
 SPAN_RECORDS = "_spans"
+WITHOUT_TABLE = {"end", "context", "loss", "log", *FUNCTION_FIELDS}  # kinds
 _TIME, _ORDER, _STEADY = (pa.field(name, pa.int64()) for name in ("time_ns", "record", "monotonic_ns"))
 _START = pa.field("process_start", pa.int64())
 _NUMBERS = tuple(pa.field(name, pa.int64()) for name in ("span", "parent", "task"))
@@ -50,20 +53,30 @@ SCHEMAS = {
 }  # fmt: skip
 # A span ends with the first end of its number that follows, unless another begins before: a program that was there
 # before exec gives numbers from 1 on, too.
-SPANS_SQL = """
+_SPANS_SQL = """
 SELECT b.time_ns AS begin_ns, e.time_ns AS end_ns, e.monotonic_ns - b.monotonic_ns AS duration_ns, b.name AS name,
        b.cpu AS cpu, b.pid AS pid, b.tid AS tid, b.process AS process, b.thread AS thread, b.span AS span,
        b.parent AS parent, b.task AS task, json_extract_string(e.fields, '$.exception') AS exception,
-       b.fields AS fields, b.process_start AS process_start
-FROM (SELECT *, lead(record) OVER (PARTITION BY pid, process_start, span ORDER BY record) AS following
+       b.fields AS fields, b.process_start AS process_start{origin}
+FROM (SELECT *, lead(record) OVER (PARTITION BY {host} pid, process_start, span ORDER BY record) AS following
       FROM {records} WHERE begins) b
-LEFT JOIN (SELECT *, lag(record) OVER (PARTITION BY pid, process_start, span ORDER BY record) AS preceding
+LEFT JOIN (SELECT *, lag(record) OVER (PARTITION BY {host} pid, process_start, span ORDER BY record) AS preceding
       FROM {records} WHERE NOT begins) e
   ON e.pid IS NOT DISTINCT FROM b.pid AND e.process_start IS NOT DISTINCT FROM b.process_start AND e.span = b.span
  AND e.record > b.record AND (b.following IS NULL OR e.record < b.following)
- AND (e.preceding IS NULL OR e.preceding < b.record)
+ AND (e.preceding IS NULL OR e.preceding < b.record){same_host}
 ORDER BY b.record
 """
+
+
+def spans_sql(records: str, *, merged: bool) -> str:
+    """The query that makes the table `spans` of what is in SPAN_RECORDS."""
+    return _SPANS_SQL.format(
+        records=records,
+        origin=", b.host AS host, b.channel AS channel" if merged else "",
+        host="host," if merged else "",
+        same_host=" AND e.host = b.host" if merged else "",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +90,22 @@ class _Typed:
 class Tables:
     """Takes batches and gives the rows of the tables that are `wanted`."""
 
-    def __init__(self, wanted: Wanted = lambda _: True) -> None:
+    def __init__(self, wanted: Wanted = lambda _: True, *, merged: bool = False) -> None:
         self._wanted = wanted
+        self._merged = merged  # of several traces
         self._typed: dict[int, _Typed] = {}
         self._names: set[str] = {*SCHEMAS, SPANS}
         self._classes = 0  # that have names
         self._records = 0
-        self._writers = _Writers()
+        self._writers = _Writers(self.schemas[WRITERS])
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
         """Of all tables that are known so far, but for `spans`."""
-        return SCHEMAS | {typed.name: typed.schema for typed in self._typed.values()}
+        schemas = SCHEMAS | {typed.name: typed.schema for typed in self._typed.values()}
+        host = pa.schema([*SCHEMAS[WRITERS], pa.field("host", pa.string())])
+        found = {name: arrow.schema_of(schema, merged=self._merged) for name, schema in schemas.items()}
+        return found | {WRITERS: host if self._merged else SCHEMAS[WRITERS]}
 
     def add(self, batch: Batch) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of a batch, with the names of the tables that get them."""
@@ -98,8 +115,8 @@ class Tables:
         ):  # fmt: skip
             if self._wanted(name) and (rows := make(batch)) is not None:
                 yield name, rows
-        if self._wanted(WRITERS):
-            self._writers.add(batch)
+        if self._wanted(WRITERS) and (rows := self._writers.add(batch)) is not None:
+            yield WRITERS, rows
         for class_id in batch.class_ids():
             typed = self._typed.get(class_id)
             if typed is not None and self._wanted(typed.name):
@@ -115,7 +132,7 @@ class Tables:
         """Gives new classes names that no other table has, whatever the case of its letters."""
         for class_id in range(self._classes, len(classes)):
             made = classes[class_id]
-            if made.kind in {"end", "context", "loss", "log"}:
+            if made.kind in WITHOUT_TABLE or made.id == FUNCTION_ID:
                 continue
             tried = [made.name, f"{made.name}_{made.kind}", *(f"{made.name}_{n}" for n in range(2, len(classes) + 3))]
             name = next(name for name in tried if name.lower() not in self._names)
@@ -124,26 +141,24 @@ class Tables:
         self._classes = len(classes)
 
     def _span_records(self, batch: Batch) -> pa.RecordBatch | None:
-        kinds = np.array([made.kind == "begin" for made in batch.classes])
-        ends = np.array([made.kind == "end" for made in batch.classes])
-        rows = np.flatnonzero((kinds | ends)[batch.class_id] & (batch.span != 0))
+        begins = batch.kind == KINDS.index("begin")
+        rows = np.flatnonzero((begins | (batch.kind == KINDS.index("end"))) & (batch.span != 0))
         if not len(rows):
             return None
         part = batch.some(rows)
-        starts = np.array([*(thread.start for thread in batch.threads), 0], np.uint64).astype(np.int64)
+        starts = np.append(batch.threads.column("start", "u8", lambda thread: thread.start).astype(np.int64), 0)
         columns = [
             pa.array(rows + self._records), pa.array(part.time_ns), pa.array(part.monotonic_ns), _names(part),
-            pa.array(kinds[part.class_id]), *arrow.who(part),
+            pa.array(begins[rows]), *arrow.who(part),
             pa.array(starts[part.thread_id], mask=part.thread_id < 0),
             *(pa.array(numbers, mask=numbers == 0) for numbers in (part.span, part.parent, part.task)),
             arrow.json_fields(part),
         ]  # fmt: skip
-        return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[SPAN_RECORDS])
+        return arrow.table_of(part, columns, SCHEMAS[SPAN_RECORDS])
 
 
 def _names(batch: Batch) -> pa.Array:
-    names = pa.array([made.name for made in batch.classes], pa.string())
-    return names.take(pa.array(batch.class_id))
+    return pa.array(batch.names, pa.string()).take(pa.array(batch.name_id))
 
 
 def _typed_schema(made: EventClass) -> pa.Schema:
@@ -167,7 +182,7 @@ def _typed_rows(batch: Batch, class_id: int, schema: pa.Schema) -> pa.RecordBatc
         if len(columns) < len(schema) - len(fields):
             assert schema.names[len(columns)] == name
             columns.append(pa.array(numbers[rows], mask=numbers[rows] == 0))
-    return pa.RecordBatch.from_arrays([*columns, *fields], schema=schema)
+    return arrow.table_of(batch.some(rows), [*columns, *fields], schema)
 
 
 def _counters(batch: Batch) -> pa.RecordBatch | None:
@@ -181,7 +196,7 @@ def _counters(batch: Batch) -> pa.RecordBatch | None:
     order = np.argsort(rows, kind="stable")
     part = batch.some(rows[order])
     columns = [pa.array(part.time_ns), _names(part), pa.array(values[order]), *arrow.who(part)]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[COUNTERS])
+    return arrow.table_of(part, columns, SCHEMAS[COUNTERS])
 
 
 def _losses(batch: Batch) -> pa.RecordBatch | None:
@@ -189,30 +204,46 @@ def _losses(batch: Batch) -> pa.RecordBatch | None:
     if not len(rows):
         return None
     columns = [pa.array(batch.time_ns[rows]), pa.array(batch.cpu[rows]), pa.array(batch.lane[rows]), reasons, counts]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMAS[LOSSES])
+    return arrow.table_of(batch.some(rows), columns, SCHEMAS[LOSSES])
 
 
 class _Writers:
     """How many records each thread wrote, and when."""
 
-    def __init__(self) -> None:
-        self._threads: dict[tuple[object, ...], list[int]] = {}  # events, first and last
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._threads: dict[Writer, list[int]] = {}  # events, first and last
+        self._known: Sequence[Writer] = ()
 
-    def add(self, batch: Batch) -> None:
-        counts = np.bincount(batch.thread_id + 1, minlength=len(batch.threads) + 1)[1:]
-        for number in np.flatnonzero(counts).tolist():
-            writer = batch.threads[number]
-            key = writer.pid, writer.tid, writer.process, writer.thread, writer.start, writer.thread_start
-            times = batch.time_ns[batch.thread_id == number]
-            first, last = int(times.min()), int(times.max())
-            events, *known = self._threads.get(key, [0, first, last])
-            self._threads[key] = [events + int(counts[number]), min(first, known[0]), max(last, known[1])]
+    def add(self, batch: Batch) -> pa.RecordBatch | None:
+        """Takes a batch into account; the rows of threads that have ended, if that is known of any."""
+        ended = None
+        if batch.threads is not self._known:
+            self._known, known = batch.threads, set(batch.threads)
+            kept = {writer: found for writer, found in self._threads.items() if writer in known}
+            for writer in kept:
+                del self._threads[writer]
+            ended, self._threads = self.rows(), kept
+        indices = batch.thread_id + 1
+        counts = np.bincount(indices)
+        firsts, lasts = np.full(len(counts), np.iinfo(np.int64).max), np.full(len(counts), np.iinfo(np.int64).min)
+        np.minimum.at(firsts, indices, batch.time_ns)
+        np.maximum.at(lasts, indices, batch.time_ns)
+        for number in batch.thread_ids():
+            count, first, last = (int(array[number + 1]) for array in (counts, firsts, lasts))
+            events, *times = self._threads.get(batch.threads[number], [0, first, last])
+            self._threads[batch.threads[number]] = [events + count, min(first, times[0]), max(last, times[1])]
+        return ended if ended is not None and ended.num_rows else None
 
     def rows(self) -> pa.RecordBatch:
-        schema = SCHEMAS[WRITERS]
-        rows = [dict(zip(schema.names, (*key, *values), strict=True)) for key, values in self._threads.items()]
-        return pa.RecordBatch.from_pylist(rows, schema=schema)
+        """All that are held."""
+        names = self._schema.names  # the host stands last, and only if there are several
+        rows = [
+            dict(zip(names, (w.pid, w.tid, w.process, w.thread, w.start, w.thread_start, *found, w.host), strict=False))
+            for w, found in self._threads.items()
+        ]
+        return pa.RecordBatch.from_pylist(rows, schema=self._schema)
 
 
 assert {BLOB, LOG, RAW_LOG, LOSS} == {0, 1, 2, 3}
-assert EXCEPTION == "exception"  # SPANS_SQL has it
+assert EXCEPTION == "exception"  # _SPANS_SQL has it

@@ -51,6 +51,8 @@ def json_line(record: Record) -> str:
         line["parent"] = record.parent
     if record.level not in USUAL_LEVELS:
         line["level"] = record.level
+    if record.host is not None:
+        line["host"], line["channel"] = record.host, record.channel
     return encode(line)
 
 
@@ -103,7 +105,8 @@ def open_span_line(
 
 
 def _who(record: Record) -> str:
-    return "-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]"
+    where = "" if record.host is None else f"{record.host}/{record.channel} "
+    return where + ("-" if record.pid is None else f"{record.process}[{record.pid}] {record.thread}[{record.tid}]")
 
 
 def _what(record: Record) -> str:

@@ -25,6 +25,7 @@ from ..native import functions as native
 from ..native.builtin import METH_FASTCALL, METH_O, make_builtin
 from ..notes import say
 from ..tracepoint import CALL_DOC, LEVELS, Event
+from ..wire import FUNCTION_FIELDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ __all__ = ["VARIABLE", "Functions", "install", "start"]
 VARIABLE = "SHMTRACE_FUNCTIONS"
 MONITORS = sys.version_info >= (3, 12)
 NAME_LIMIT = 400  # characters of a module, a function or a file
-NUMBER = "function:u32"
 # Modules that are never recorded; those of import are so many calls that nobody would find his own.
 OWN = ("shmtrace", "importlib._bootstrap", "importlib._bootstrap_external")
 
@@ -104,8 +104,8 @@ class _Step(Event):
 
     __slots__ = ("_functions",)
 
-    def __init__(self, functions: Functions, kind: str, fields: str = NUMBER) -> None:
-        super().__init__(functions.channel, kind, f"python:{kind}", LEVELS["info"], fields)
+    def __init__(self, functions: Functions, kind: str) -> None:
+        super().__init__(functions.channel, kind, f"python:{kind}", LEVELS["info"], FUNCTION_FIELDS[kind])
         self._functions = functions
         self._set(EVENT.other, functions.table_address)
         self.prepare()
@@ -138,10 +138,10 @@ class Functions:
         self._told = wiped_memory(8 * layout.FUNCTIONS_MAX)
         self._table = (ctypes.c_uint64 * (layout.FUNCTIONS_BYTES // 8))()
         lasting(self._table)
-        self._definition = _Step(self, "function", "function:u32 line:u32 module:str name:str file:str")
+        self._definition = _Step(self, "function")
         self._write = self._definition._make("body_write", METH_O, "write")
         self._call, self._return = _Step(self, "call"), _Step(self, "return")
-        self._unwind = _Step(self, "unwind", f"{NUMBER} exception:str")
+        self._unwind = _Step(self, "unwind")
         for at, value in (
             (FUNCTIONS.extra, _extra_index()),
             (FUNCTIONS.told, self._told),

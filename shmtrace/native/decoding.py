@@ -18,6 +18,9 @@ MAP, LOG_HEAD_BYTES = shared.MAP, shared.LOG_HEAD_BYTES
 END, TEXT, COUNTED = shared.END, shared.TEXT, shared.COUNTED
 WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = shared.WALKED, shared.DAMAGED, shared.HERE_SPECIAL, shared.HERE_BAD
 KIND_BEGIN, KIND_END, KIND_CONTEXT = shared.KIND_BEGIN, shared.KIND_END, shared.KIND_CONTEXT
+KIND_FUNCTION, KIND_CALL, KIND_UNWIND = shared.KIND_FUNCTION, shared.KIND_CALL, shared.KIND_UNWIND
+NOBODY, MOST_PASSED = shared.NOBODY, shared.MOST_PASSED
+NUMBER_BYTES = 4  # of a function
 FULL, ALL_DONE = shared.FULL, shared.ALL_DONE
 LEVEL_0, LEVEL_1, LEVEL_2, LEVEL_3 = shared.LEVEL_STEPS
 INFO = 20
@@ -558,15 +561,46 @@ def open_span(spans: int, process: int, number: int, identity: int, context: int
     store64(spans + SPANS.newest, index)
 
 
-def finish(rows: int, spans: int, at: int, kept: int) -> int:
-    """Numbers of spans and contexts as the order of time tells them, of the rows from `at` on.
+@apart
+def end_call(calls: int, identity: int, function: int) -> int:
+    """A thread's last call of a function ends, and those inside of it; its number, 0: there is none."""
+    tail = load64(calls + SPANS.tails) + 4 * identity
+    index = load_i32(tail)
+    for _ in range(MOST_PASSED):
+        if index < 0:
+            return 0
+        entry = entry_at(calls, index)
+        if load64(entry + OPEN.context) == function:
+            number = load64(entry + OPEN.number)
+            while load_i32(tail) != index:
+                close_span(calls, load_i32(tail))
+            close_span(calls, index)
+            return number
+        index = load64(entry + OPEN.before)
+    return 0
 
-    Rows that define a context do not stay: `kept` are left of those before `at`.  Stops at one, in front of `SPANS.at`;
-    otherwise that is the number of rows.  Gives how many are left.
+
+@inlined
+def begin_call(calls: int, process: int, identity: int, function: int) -> tuple[int, int]:
+    """Numbers of a call that begins, and of the one around it."""
+    around = load_i32(load64(calls + SPANS.tails) + 4 * identity)
+    parent = load64(entry_at(calls, around) + OPEN.number) if around >= 0 else 0
+    number = load64(calls + SPANS.nameless)
+    store64(calls + SPANS.nameless, number + 1)
+    open_span(calls, process, number, identity, function)
+    return number, parent
+
+
+def finish(rows: int, spans: int, calls: int, at: int, kept: int) -> int:
+    """Numbers of spans and contexts as the order of time tells them, and names of calls, of the rows from `at` on.
+
+    Rows that define a context or function do not stay: `kept` are left of those before `at`.  Stops at one, and at a
+    call of a function that is not known, in front of `SPANS.at`; otherwise that is the number of rows.  Gives how many
+    are left.
     """
     count = load64(rows + ROWS.count)
     all_classes, all_threads = load64(rows + ROWS.classes), load64(rows + ROWS.threads)
-    all_starts = load64(rows + ROWS.starts)
+    all_starts, all_sizes = load64(rows + ROWS.starts), load64(rows + ROWS.sizes)
     all_spans, all_parents = load64(rows + ROWS.spans), load64(rows + ROWS.parents)
     all_tasks, all_contexts = load64(rows + ROWS.tasks), load64(rows + ROWS.contexts)
     data = load64(rows + ROWS.data)
@@ -574,6 +608,7 @@ def finish(rows: int, spans: int, at: int, kept: int) -> int:
     processes, identities = load64(spans + SPANS.processes), load64(spans + SPANS.identities)
     tails, contexts, named = load64(spans + SPANS.tails), load64(spans + SPANS.contexts), load64(spans + SPANS.named)
     nameless, before = load64(spans + SPANS.nameless), load64(spans + SPANS.before)
+    functions, steps = load64(spans + SPANS.functions), load64(spans + SPANS.steps)
     while at < count:
         made, thread = load32(all_classes + 4 * at), load_i32(all_threads + 4 * at)
         numbers, kind = do.load8(own + made), do.load8(kinds + made)
@@ -622,6 +657,29 @@ def finish(rows: int, spans: int, at: int, kept: int) -> int:
         elif kind == KIND_CONTEXT:
             store64(spans + SPANS.number, 0)
             break
+        elif kind >= KIND_FUNCTION:
+            process, function = load_i32(processes + 4 * thread) if thread >= 0 else NOBODY, load32(body)
+            known = find(functions, process << 32 | function)
+            if known < 0 or kind == KIND_FUNCTION:
+                store64(spans + SPANS.number, function)
+                break
+            steps += 1
+            store64(load64(spans + SPANS.called) + 8 * known, before + at)
+            made = load32(load64(spans + SPANS.begins) + 4 * known)
+            if kind == KIND_CALL:
+                if thread >= 0:
+                    span, parent = begin_call(calls, process, load_i32(identities + 4 * thread), function)
+            else:
+                made += 1
+                if thread >= 0:
+                    span = end_call(calls, load_i32(identities + 4 * thread), function)
+                if kind == KIND_UNWIND:  # what is left is the exception
+                    store32(all_starts + 4 * at, load32(all_starts + 4 * at) + NUMBER_BYTES)
+                    store32(all_sizes + 4 * at, load32(all_sizes + 4 * at) - NUMBER_BYTES)
+                else:  # there is none
+                    do.store8(body, 0)
+                    store32(all_sizes + 4 * at, 1)
+            store32(all_classes + 4 * at, made)
         if kept != at:
             move_row(rows, at, kept)
         store64(all_spans + 8 * kept, span)
@@ -631,6 +689,7 @@ def finish(rows: int, spans: int, at: int, kept: int) -> int:
         kept += 1
         at += 1
     store64(spans + SPANS.nameless, nameless)
+    store64(spans + SPANS.steps, steps)
     store64(spans + SPANS.at, at)
     return kept
 

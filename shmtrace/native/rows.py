@@ -86,9 +86,13 @@ class SPANS:
     kinds: int = 104  # u8 by class
     contexts: int = 112  # address of HASHED: process << 32 | number
     at: int = 120  # the row that is looked at
-    number: int = 128  # of the context that it defines
+    number: int = 128  # of the context or function that it defines or names
     named: int = 136  # i64 by context: when it was named last
     before: int = 144  # rows that came before these
+    functions: int = 152  # address of HASHED: process << 32 | number, to an index of the next two
+    called: int = 160  # i64: when the function was called last
+    begins: int = 168  # i32: class of its begin; the next one is of its end
+    steps: int = 176  # so many rows were calls or their ends
 
 
 class OPEN:
@@ -97,7 +101,7 @@ class OPEN:
     process: int = 0
     number: int = 8
     identity: int = 16
-    context: int = 24  # its number
+    context: int = 24  # its number; of a call: the function's
     next: int = 32  # in its bucket, or of the free ones
     before: int = 40  # of the same thread
     behind: int = 48
@@ -115,6 +119,9 @@ END, TEXT, COUNTED = 0, -2, -3
 WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = range(4)
 # in SPANS.kinds
 KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEXT = range(7)
+KIND_FUNCTION, KIND_CALL, KIND_RETURN, KIND_UNWIND = range(7, 11)  # nothing is above these
+NOBODY = 0  # the process of writers that are not known
+MOST_PASSED = 1 << 10  # calls without an end that are looked through for the one that ends
 LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
 LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them
 FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane that has nothing more

@@ -12,6 +12,7 @@ from .. import wire
 from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT
 from .decode import CODES
 from .description import EventClass
+from .functions import LEVEL
 from .log import LEVELS, unpack_log
 from .records import EXCEPTION, NOBODY, Record, decode_fields
 from .rows import WIDE, address_of
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .decode import Fields
+    from .functions import Function
+    from .merging import Origin
     from .records import Writer
-    from .rows import Array
+    from .rows import Array, Growing
 
 __all__ = ["EXCEPTION", "KINDS", "LEVEL_NAMES", "Batch", "Column", "Pieces"]
 
@@ -37,8 +40,10 @@ LOSS_CLASS = EventClass(-4, "loss", "loss", None, 0, (("reason", "str"), ("count
 CONTEXT_CLASS = EventClass(-5, "", "context", None, 2, ())
 RESERVED_CLASSES = (BLOB_CLASS, LOG_CLASS, RAW_LOG_CLASS, LOSS_CLASS, CONTEXT_CLASS)
 BLOB, LOG, RAW_LOG, LOSS, CONTEXT = range(5)
+FUNCTION_ID = -6  # of the classes of a function's calls and of their ends, which are made when it is defined
 assert tuple(level for level, _ in wire.LEVELS[:-1]) == LEVEL_STEPS
 assert [theirs for _, theirs in wire.LEVELS] == list(LEVELS)
+_KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 _NUMPY = {kind: np.dtype(f"<{code}") for kind, code in CODES.items()} | {"bool": np.dtype("u1")}
 
 
@@ -89,7 +94,10 @@ class Batch:
     """Records as columns.  Numbers that are not known are 0, indices -1.
 
     `class_id` is an index of `classes`, `thread_id` one of `threads`, `context` one of `contexts` (bodies of log
-    records).  The body of record `n` is `data[start[n]:start[n] + size[n]]`: the numbers of its kind and its fields.
+    records).  The lists of classes and threads are those of the trace, and grow.  A batch that has another list of
+    threads than the one before has other indices; threads that are not in it write no more.  The body of record `n` is
+    `data[start[n]:start[n] + size[n]]`: the numbers of its kind and its fields.  Where several traces are merged,
+    `origin` is an index of `origins`; of one trace these are empty.
     """
 
     time_ns: Array  # wall clock, since 1970
@@ -106,9 +114,11 @@ class Batch:
     start: Array
     size: Array
     data: Array
-    classes: list[EventClass]
-    threads: list[Writer]
+    classes: Growing[EventClass]
+    threads: Growing[Writer]
     contexts: list[bytes]
+    origin: Array
+    origins: list[Origin]
     code: dict[str, Callable[..., int]] = dataclasses.field(repr=False)
 
     def __len__(self) -> int:
@@ -119,25 +129,23 @@ class Batch:
     @functools.cached_property
     def pid(self) -> Array:
         """Process; 0: not known."""
-        return _look_up([thread.pid for thread in self.threads], self.thread_id)
+        return _look_up(self.threads.column("pid", "i8", lambda thread: thread.pid), self.thread_id)
 
     @functools.cached_property
     def tid(self) -> Array:
         """Thread; 0: not known."""
-        return _look_up([thread.tid for thread in self.threads], self.thread_id)
+        return _look_up(self.threads.column("tid", "i8", lambda thread: thread.tid), self.thread_id)
 
     @functools.cached_property
     def kind(self) -> Array:
         """Index of KINDS; 255: another."""
-        numbers = {kind: number for number, kind in enumerate(KINDS)}
-        kinds = np.array([numbers.get(made.kind, 255) for made in self.classes], np.uint8)
+        kinds = self.classes.column("kind", "u1", lambda made: _KIND_NUMBERS.get(made.kind, 255))
         return kinds[self.class_id]
 
     @functools.cached_property
     def level(self) -> Array:
         """Index of LEVEL_NAMES."""
-        numbers = {name: number for number, name in enumerate(LEVEL_NAMES)}
-        levels = np.array([numbers[made.level] for made in self.classes], np.uint8)[self.class_id]
+        levels = self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level))[self.class_id]
         logs = self.rows_of(LOG)
         levels[logs] = self.data[self.start[logs] + LOG_HEAD_BYTES - 1]
         return levels
@@ -145,7 +153,9 @@ class Batch:
     @functools.cached_property
     def _named(self) -> tuple[Array, list[str]]:
         names: dict[str, int] = {}
-        of_class = np.array([names.setdefault(made.name, len(names)) for made in self.classes], np.int32)
+        of_class = np.zeros(len(self.classes), np.int32)
+        there = self.class_ids()
+        of_class[there] = [names.setdefault(self.classes[made].name, len(names)) for made in there]
         numbers = of_class[self.class_id]
         logs = self.rows_of(LOG)
         begins, ends = self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
@@ -172,8 +182,12 @@ class Batch:
 
     @property
     def names(self) -> list[str]:
-        """The names in this batch, and maybe more."""
+        """The names in this batch."""
         return self._named[1]
+
+    def thread_ids(self) -> list[int]:
+        """The threads of which there are records, without -1."""
+        return [int(number) for number in np.flatnonzero(np.bincount(self.thread_id + 1)[1:])]
 
     def rows_of(self, class_id: int) -> Array:
         """Indices of the records of a class."""
@@ -187,14 +201,14 @@ class Batch:
         """The classes of which there are records."""
         return [int(number) for number in np.flatnonzero(self._counts)]
 
-    def some(self, rows: Array) -> Batch:
+    def columns(self) -> list[str]:
+        """The names of the arrays that have an element a record."""
+        others = {"data", "classes", "threads", "contexts", "origins", "code"}
+        return [field.name for field in dataclasses.fields(self) if field.name not in others]
+
+    def some(self, rows: Array | slice) -> Batch:
         """These records."""
-        columns = {
-            field.name: getattr(self, field.name)[rows]
-            for field in dataclasses.fields(self)
-            if field.name not in {"data", "classes", "threads", "contexts", "code"}
-        }
-        return dataclasses.replace(self, **columns)
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in self.columns()})
 
     def body(self, row: int) -> memoryview:
         """The body of a record without the numbers of its kind."""
@@ -207,6 +221,8 @@ class Batch:
         """The records of a class, and a column a field of them."""
         rows = self.rows_of(class_id)
         made = self.classes[class_id]
+        if not made.fields:
+            return rows, {}
         if made is LOG_CLASS or any(kind == REST for _, kind in made.fields):
             begins = self.start[rows] + (LOG_HEAD_BYTES if made is LOG_CLASS else 0)
             ends = self.start[rows] + self.size[rows]
@@ -253,14 +269,16 @@ class Batch:
             self.parent, self.task,
         )  # fmt: skip
         names, name_ids, levels = self.names, self.name_id.tolist(), self.level.tolist()
+        origins = self.origin.tolist()
         for row, (time_ns, steady, cycles, number, cpu, lane, thread, span, parent, task) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         ):
-            begun, _, pid, tid, process, writer = self.threads[thread] if thread >= 0 else NOBODY
+            begun, _, pid, tid, process, writer = self.threads[thread][:6] if thread >= 0 else NOBODY
+            host, channel = self.origins[origins[row]] if self.origins else (None, None)
             yield Record(
                 time_ns, steady, cycles, names[name_ids[row]], self.classes[number].kind, cpu, lane, pid, tid, process,
                 writer, fields_of_row(self, row), span or None, parent or None, task or None, LEVEL_NAMES[levels[row]],
-                begun,
+                begun, host, channel,
             )  # fmt: skip
 
 
@@ -280,6 +298,18 @@ def fields_of_row(batch: Batch, row: int) -> Fields:
         for key, value in around.fields.items():
             fields.setdefault(key, value)
     return fields
+
+
+def function_classes(function: Function) -> tuple[EventClass, EventClass]:
+    """Those of its calls, and of their ends."""
+    fields = (("file", "str"), ("line", "u32")) if function.fields else ()
+    end = EventClass(FUNCTION_ID, function.name, "end", LEVEL, 0, ((EXCEPTION, "str"),))
+    return EventClass(FUNCTION_ID, function.name, "begin", LEVEL, 0, fields), end
+
+
+def function_body(function: Function) -> bytes:
+    """Of a call."""
+    return b"" if function.file is None else function.file.encode() + b"\0" + function.line.to_bytes(4, "little")
 
 
 def fixed_type(kind: str) -> tuple[Any, ...] | None:
@@ -316,5 +346,5 @@ def _plain(column: Array, kind: str) -> Array:
     return column != 0 if kind == "bool" else column
 
 
-def _look_up(values: list[int], indices: Array) -> Array:
-    return np.array([*values, 0], np.int64)[indices]  # -1 is the last
+def _look_up(values: Array, indices: Array) -> Array:
+    return np.append(values, 0)[indices]  # -1 is the last

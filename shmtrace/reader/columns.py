@@ -8,11 +8,13 @@ and Python does the same as the record reader.  Rows of lanes are merged by time
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import select
 import stat
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -25,8 +27,10 @@ from ..native.rows import (
     BIAS,
     DAMAGED,
     HERE_BAD,
+    KIND_UNWIND,
     LINE,
     MAP,
+    NOBODY,
     ROWS,
     SKIPPED,
     SPANS,
@@ -46,6 +50,8 @@ from .batch import (
     RESERVED_CLASSES,
     Batch,
     fixed_size,
+    function_body,
+    function_classes,
     program,
 )
 from .clock import Clock
@@ -53,7 +59,10 @@ from .contexts import ENTRY_BYTES, MOST_BYTES
 from .description import describe
 from .errors import InvalidDescription, NotATrace
 from .files import Directory, Lane, first_records, is_file, open_file, parsed
+from .functions import DEFINES, FIRST_NUMBER, MOST_CALLS, MOST_NUMBERS, Names, unknown
+from .functions import KINDS as STEPS
 from .log import unpack_log
+from .merging import Origin, merge_boots, with_origin
 from .records import (
     CLOCK,
     MOST_WRITERS,
@@ -63,14 +72,17 @@ from .records import (
     warn_of,
     writer_of,
 )
-from .rows import COLUMNS, WIDE, Hashed, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .rows import COLUMNS, WIDE, Growing, Hashed, Numbered, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .spans import FIRST_NAMELESS, MOST_SPANS
 from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from .decode import Fields
     from .description import Description, EventClass
-    from .records import Writer
+    from .functions import Function
+    from .records import Source, Writer
     from .rows import Array
     from .stream import Item
 
@@ -80,13 +92,17 @@ ROWS_AT_ONCE = 1 << 15
 BYTES_AT_ONCE = 16 << 20
 LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
+_KIND_NUMBERS = {kind: number for number, kind in enumerate((*KINDS, "context", DEFINES, *STEPS))}
+assert _KIND_NUMBERS["unwind"] == KIND_UNWIND
+OWN_NUMBERS_BITS = 44  # of several traces, each numbers spans and calls in a range of its own
+MOST_THREADS = 1 << 16  # before those that have ended are forgotten
 LOSS_ROOM = 64  # bytes of a row that tells of a loss
 _LOG_HEAD = struct.Struct("<IIB")
 _CONTEXT_HEAD = struct.Struct("<II")
 
 
 def read(
-    source: str | os.PathLike[str] | BinaryIO, *, warn: Callable[[str], None] | None = None, rows: int = ROWS_AT_ONCE
+    source: Source | Sequence[Source], *, warn: Callable[[str], None] | None = None, rows: int = ROWS_AT_ONCE
 ) -> Iterator[Batch]:
     """The records of a trace as batches of columns, the same and in the same order as `shmtrace.read` gives them.
 
@@ -99,35 +115,53 @@ def read(
         NotATrace: the source cannot be opened or holds no trace.
     """
     warn = warn or warn_of
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return _read_several(source, warn, rows)
+    return _read_one(Decoder(warn), source, warn, rows)
+
+
+def _read_several(sources: Sequence[Source], warn: Callable[[str], None], rows: int) -> Iterator[Batch]:
+    found = []
+    for number, source in enumerate(sources):
+        decoder = Decoder(warn, number << OWN_NUMBERS_BITS)
+        batches = _read_one(decoder, source, warn, rows)
+        first = list(itertools.islice(batches, 1))
+        known = decoder.description
+        if first and known is not None:
+            origin = Origin(known.hostname, known.channel)
+            found.append((known.boot_id, with_origin(itertools.chain(first, batches), origin)))
+    if found:
+        yield from merge_boots(found)
+
+
+def _read_one(decoder: Decoder, source: Source, warn: Callable[[str], None], rows: int) -> Iterator[Batch]:
     if not isinstance(source, (str, os.PathLike)):
-        return _read_stream(source, str(getattr(source, "name", "stream")), warn, rows)
+        return _read_stream(decoder, source, str(getattr(source, "name", "stream")), rows)
     path = pathlib.Path(source)
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
-        return _read_file(path, warn, rows)
-    decoder = Decoder(warn)
+        return _read_file(decoder, path, rows)
     directory = Directory(path, decoder.describe)
     sizes = directory.lanes()
     directory.open()
     return _read_directory(decoder, directory.uuid, sizes, warn, rows)
 
 
-def _read_file(path: pathlib.Path, warn: Callable[[str], None], rows: int) -> Iterator[Batch]:
+def _read_file(decoder: Decoder, path: pathlib.Path, rows: int) -> Iterator[Batch]:
     with open_file(path) as file:
-        yield from _read_stream(file, str(path), warn, rows)
+        yield from _read_stream(decoder, file, str(path), rows)
 
 
-def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None], most: int) -> Iterator[Batch]:
-    decoder = Decoder(warn)
+def _read_stream(decoder: Decoder, source: BinaryIO, place: str, most: int) -> Iterator[Batch]:
     waits = True
     if is_file(source):
         start = source.tell()
         for items in parsed(source, place):
             decoder.learn(items, contexts=True)
-        decoder.settled = True
+        decoder.settle()
         source.seek(start)
         waits = False
     rows = _new_rows(most)
@@ -162,7 +196,7 @@ def _read_directory(
     for path, size in sizes.items():  # clock records tell of what came before them
         for items in first_records(path, uuid, size):
             decoder.learn(items, contexts=False)
-    decoder.settled = True
+    decoder.settle()
     chunk = max(LEAST_CHUNK_BYTES, min(LANES_BYTES // max(1, len(sizes)), MOST_CHUNK_BYTES))
     lanes = [
         _LaneRows(decoder, number, str(path), Lane(path, uuid).items(size, warn, last=True, chunk_bytes=chunk))
@@ -188,6 +222,7 @@ class _LaneRows:
     def __init__(self, decoder: Decoder, number: int, place: str, batches: Iterator[list[Item]]) -> None:
         self.rows = Rows(0, 0)
         self.rows.place = number
+        decoder.waiting.append(self.rows)
         self._decoder = decoder
         self._place = place
         self._batches = batches
@@ -206,33 +241,47 @@ class _LaneRows:
 
 
 class Decoder:
-    """Turns packets into rows, and rows into batches.  As records.Decoder, which says more."""
+    """Turns packets into rows, and rows into batches.  As records.Decoder, which says more.
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self.settled = False
+    To the numbers that it gives to spans and calls it adds `own`.
+    """
+
+    def __init__(self, warn: Callable[[str], None], own: int = 0) -> None:
+        self._settled = False
         self.code = jitted()
         self._warn = warn
-        self._description: Description | None = None
+        self.description: Description | None = None
         self._clock: Clock | None = None
-        self._classes: list[EventClass] = list(RESERVED_CLASSES)
-        self._threads: list[Writer] = []
+        self._classes: Growing[EventClass] = Growing(RESERVED_CLASSES)
+        self._threads: Growing[Writer] = Growing()
+        self._most_threads = MOST_THREADS
+        self.waiting: list[Rows] = []  # of lanes, to be merged
         self._class_numbers = {made: number for number, made in enumerate(RESERVED_CLASSES)}
         self._thread_numbers: dict[Writer, int] = {}
-        self._processes: dict[tuple[int, int], int] = {}
+        self._processes: dict[tuple[int, int] | None, int] = {None: NOBODY}
+        self._next_process = NOBODY + 1
         self._identities: dict[tuple[int, int, int], int] = {}
+        self._free_identities: list[int] = []
         self._announced: dict[int, int] = {}
         self._early: dict[int, int] = {}
         self._unknown: set[int] = set()
-        self._writers, self._context_numbers = Hashed(self.code["put"]), Hashed(self.code["put"])
+        self._writers = Hashed(self.code["put"])
         self._tables = Tables(self._writers, UNKNOWN)
         self._learning = Tables(self._writers, SKIPPED)
         self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = SPECIAL
         self._nothing = Rows(0, 0)
-        self._spans = OpenSpans(self._context_numbers)
+        self._spans, self._calls = (
+            OpenSpans(MOST_SPANS, FIRST_NAMELESS + own),
+            OpenSpans(MOST_CALLS, FIRST_NUMBER + own),
+        )
+        self._context_numbers = Numbered(self.code["put"], self._spans, SPANS.contexts, SPANS.named)
         self._contexts: list[bytes] = []
         self._contexts_bytes = 0
+        self._function_numbers = Numbered(self.code["put"], self._spans, SPANS.functions, SPANS.called)
+        self._functions = Names()
+        self._begins: dict[Function, int] = {}  # classes of calls, and
+        self._called: dict[int, Function] = {}  # functions of these
         self._line = words(LINE)
-        self._context_keys: dict[int, int] = {}
         self._before = 0  # rows
         self._forget_line()
         self._set_tables(None)
@@ -247,7 +296,7 @@ class Decoder:
         else:
             self._clock.describe(description.clock)
         self._forget_line()
-        self._description = description
+        self.description = description
         self._unknown.clear()
         self._set_tables(description)
         return description
@@ -272,27 +321,31 @@ class Decoder:
                 programs[made.id] = program(made)
             else:
                 sizes[made.id] = 4 * made.own + sum(part or 0 for part in parts)
+            self._learning.sizes[made.id] = SPECIAL if made.kind == DEFINES else SKIPPED
         self._tables.set_programs(programs)
         self._learn_classes()
 
     def _learn_classes(self) -> None:
-        classes = self._classes
-        known = self._spans.known(SPANS.own)
-        kinds = {kind: number for number, kind in enumerate((*KINDS, "context"))}
-        new = classes[known:]
+        new = self._classes[self._spans.known(SPANS.own) :]
         self._spans.extend(SPANS.own, [made.own for made in new])
-        self._spans.extend(SPANS.kinds, [kinds.get(made.kind, 0) for made in new])
+        self._spans.extend(SPANS.kinds, [_KIND_NUMBERS.get(made.kind, 0) for made in new])
 
     # what is learned ahead
 
     def learn(self, items: Iterable[Item], *, contexts: bool) -> None:
         """As records.Decoder.learn."""
         for item in items:
-            if isinstance(item, Metadata) and self._description is None:
+            if isinstance(item, Metadata):
                 with contextlib.suppress(InvalidDescription):
                     self.describe(item.text)
             elif isinstance(item, Packet):
                 self._learn(item, contexts=contexts)
+        self._forget_threads()
+
+    def settle(self) -> None:
+        """All that the trace says about its clock is known."""
+        self._settled = True
+        self._early.clear()
 
     def _learn(self, packet: Packet, *, contexts: bool) -> None:
         with contextlib.suppress(RecordDamaged):
@@ -308,12 +361,16 @@ class Decoder:
                     self._read_clock(_body(packet, head))
                 elif head.id == wire.ID_WRITER:
                     self._announce(self._early, packet.lane << 16, _body(packet, head))
-                else:
-                    self._learn_context(_body(packet, head), self._early.get(packet.lane << 16 | head.writer, -1))
+                elif (thread := self._early.get(packet.lane << 16 | head.writer, -1)) >= 0:
+                    self._learn_numbered(head.id, _body(packet, head), int(self._spans[SPANS.processes][thread]))
 
-    def _learn_context(self, body: memoryview, thread: int) -> None:
-        if thread >= 0 and (log := unpack_log(body)) is not None and log.defines:
-            self._define(thread, log.defines, bytes(body), early=True)
+    def _learn_numbered(self, identifier: int, body: memoryview, process: int) -> None:
+        if identifier == wire.ID_LOG:
+            if (log := unpack_log(body)) is not None and log.defines:
+                self._define(process, log.defines, bytes(body), early=True)
+        elif self.description is not None:
+            with contextlib.suppress(ValueError):
+                self._define_function(process, self.description.classes[identifier].decode(body)[1], early=True)
 
     # packets to rows
 
@@ -369,7 +426,7 @@ class Decoder:
                 raise RecordDamaged(body + size)
 
     def _complain(self, packet: Packet, head: Head, place: str) -> None:
-        made = self._description.classes.get(head.id) if self._description else None
+        made = self.description.classes.get(head.id) if self.description else None
         try:
             if made is not None:
                 decode_fields(made, _body(packet, head))
@@ -398,7 +455,7 @@ class Decoder:
                 _add_loss(rows, packet, head.cycles, *loss)
         elif head.id == wire.ID_WRITER:
             self._announce(self._announced, int(rows.header[ROWS.scope // 8]), body)
-        elif not self.settled:
+        elif not self._settled:
             self.convert(rows)
             self._read_clock(body)
 
@@ -422,13 +479,62 @@ class Decoder:
     def _learn_thread(self, writer: Writer) -> int:
         thread = self._thread_numbers[writer] = len(self._threads)
         self._threads.append(writer)
-        process = self._processes.setdefault((writer.pid, writer.start), len(self._processes))
-        identity = self._identities.setdefault((writer.pid, writer.start, writer.tid), len(self._identities))
+        process = self._processes.get((writer.pid, writer.start))
+        if process is None:
+            process = self._processes[writer.pid, writer.start] = self._next_process
+            self._next_process += 1
+        key = writer.pid, writer.start, writer.tid
+        identity = self._identities.get(key)
+        if identity is None:
+            identity = self._identities[key] = self._new_identity()
         self._spans.extend(SPANS.processes, [process])
         self._spans.extend(SPANS.identities, [identity])
-        if identity == self._spans.known(SPANS.tails):
-            self._spans.extend(SPANS.tails, [-1])
         return thread
+
+    def _new_identity(self) -> int:
+        if self._free_identities:
+            return self._free_identities.pop()
+        for open_spans in (self._spans, self._calls):
+            open_spans.extend(SPANS.tails, [-1])
+        return self._spans.known(SPANS.tails) - 1
+
+    def _forget_threads(self) -> None:
+        """If there are many, those go that neither stand behind a number nor in a row that waits; all rows are left."""
+        if len(self._threads) <= self._most_threads:
+            return
+        waiting = [rows["threads"][: rows.count] for rows in self.waiting]
+        used = {*self._announced.values(), *self._early.values()}.union(
+            *(np.unique(array).tolist() for array in waiting)
+        )
+        kept = sorted(used - {-1})
+        new = np.full(len(self._threads) + 1, -1, np.int32)  # the last is for -1
+        new[kept] = np.arange(len(kept))
+        for array in waiting:
+            array[:] = new[array]
+        self._announced = {key: int(new[thread]) for key, thread in self._announced.items()}
+        self._early = {key: int(new[thread]) for key, thread in self._early.items()}
+        self._writers.clear()
+        for key, thread in self._announced.items():
+            self._writers[key] = thread
+        self._threads = Growing(self._threads[thread] for thread in kept)
+        self._thread_numbers = {writer: thread for thread, writer in enumerate(self._threads)}
+        for field in (SPANS.processes, SPANS.identities):
+            self._spans.keep(field, kept)
+        self._most_threads = MOST_THREADS + 2 * len(kept)
+        self._forget_processes()
+
+    def _forget_processes(self) -> None:
+        """Those without threads that are known, open spans, or anything that they gave a number to."""
+        count = len(self._threads)
+        live = set(self._spans[SPANS.identities][:count].tolist())
+        tails = self._spans[SPANS.tails], self._calls[SPANS.tails]
+        kept = {key: i for key, i in self._identities.items() if i in live or tails[0][i] >= 0 or tails[1][i] >= 0}
+        self._free_identities += [i for key, i in self._identities.items() if key not in kept]
+        self._identities = kept
+        numbers = {NOBODY, *self._spans[SPANS.processes][:count].tolist()}
+        numbers |= self._context_numbers.processes() | self._function_numbers.processes()
+        open_in = {key[:2] for key in kept}
+        self._processes = {key: n for key, n in self._processes.items() if n in numbers or key in open_in}
 
     # the clock
 
@@ -470,22 +576,38 @@ class Decoder:
     def finish(self, rows: Rows) -> Iterator[Batch]:
         """The rows as a batch, if there are any, with what the order of time tells.  They are not used again."""
         self.convert(rows)
-        self._forget_contexts()
+        self._forget_numbered()
         count, spans = rows.count, self._spans
         at = kept = 0
-        spans.header[SPANS.before // 8] = self._before
+        spans.header[SPANS.before // 8], spans.header[SPANS.steps // 8] = self._before, 0
         while at < count:
-            kept = self.code["finish"](rows.address, spans.address, at, kept)
+            kept = self.code["finish"](rows.address, spans.address, self._calls.address, at, kept)
             at = int(spans.header[SPANS.at // 8])
             if at < count:
-                thread, start, size = (int(rows[column][at]) for column in ("threads", "starts", "sizes"))
-                if thread >= 0:
-                    body = rows.data[start + _CONTEXT_HEAD.size : start + size].tobytes()
-                    self._define(thread, int(spans.header[SPANS.number // 8]), body)
-                at += 1
+                at += self._stopped(rows, at)
         self._before += count
+        if spans.header[SPANS.steps // 8]:
+            self._tell_functions(rows, kept)
         if kept:
             yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
+        self._forget_threads()
+
+    def _stopped(self, rows: Rows, at: int) -> int:
+        """Takes the row, that jitted code stopped at, into account; how many rows that are done with."""
+        made, thread = self._classes[rows["classes"][at]], int(rows["threads"][at])
+        process = NOBODY if thread < 0 else int(self._spans[SPANS.processes][thread])
+        number = int(self._spans.header[SPANS.number // 8])
+        if made.kind in STEPS:
+            self._name_function(process, number, self._functions[unknown(number)])
+            return 0
+        if thread >= 0:
+            start, size = int(rows["starts"][at]), int(rows["sizes"][at])
+            body = rows.data[start : start + size].tobytes()
+            if made.kind == DEFINES:
+                self._define_function(process, made.decode(memoryview(body))[1])
+            else:
+                self._define(process, number, body[_CONTEXT_HEAD.size :])
+        return 1
 
     def _batch(self, rows: dict[str, Array], data: Array) -> Batch:
         return Batch(
@@ -506,39 +628,67 @@ class Decoder:
             classes=self._classes,
             threads=self._threads,
             contexts=self._contexts,
+            origin=np.zeros(len(rows["time"]), np.uint16),
+            origins=[],
             code=self.code,
         )
 
-    def _define(self, thread: int, number: int, body: bytes, *, early: bool = False) -> None:
+    def _define(self, process: int, number: int, body: bytes, *, early: bool = False) -> None:
         """A context of a process."""
         if early and self._contexts_bytes + len(body) + ENTRY_BYTES > MOST_BYTES:
             return
-        key = int(self._spans[SPANS.processes][thread]) << 32 | number
-        self._context_numbers[key] = self._context_keys[key] = len(self._contexts)
+        self._context_numbers.add(process, number, self._before)
         self._contexts.append(body)
         self._contexts_bytes += len(body) + ENTRY_BYTES
-        self._spans.extend(SPANS.named, [self._before])
 
-    def _forget_contexts(self) -> None:
-        """If there are too many, those that were not named for the longest time go."""
-        if self._contexts_bytes <= MOST_BYTES:
-            return
-        named, before = self._spans[SPANS.named], self._contexts
-        size = 0
-        kept = []
-        for key, index in sorted(self._context_keys.items(), key=lambda item: -int(named[item[1]])):
-            size += len(before[index]) + ENTRY_BYTES
-            if size > MOST_BYTES // 2:
-                break
-            kept.append((key, index))
-        kept.reverse()
-        self._spans.reset(SPANS.named, [int(named[index]) for _, index in kept])
-        self._contexts = [before[index] for _, index in kept]
-        self._contexts_bytes = sum(len(body) + ENTRY_BYTES for body in self._contexts)
-        self._context_keys = {key: index for index, (key, _) in enumerate(kept)}
-        self._context_numbers.clear()
-        for key, index in self._context_keys.items():
-            self._context_numbers[key] = index
+    def _define_function(self, process: int, fields: Fields, *, early: bool = False) -> None:
+        """A process tells what a number means."""
+        if not early or len(self._function_numbers) < MOST_NUMBERS:
+            self._name_function(process, *self._functions.described(fields))
+
+    def _name_function(self, process: int, number: int, function: Function) -> None:
+        begin = self._begins.get(function)
+        if begin is None:
+            begin = self._begins[function] = len(self._classes)
+            self._called[begin] = function
+            self._classes += function_classes(function)
+            self._learn_classes()
+        known = self._function_numbers.get(process, number)
+        if known is None:
+            self._function_numbers.add(process, number, self._before)
+            self._spans.extend(SPANS.begins, [begin])
+        else:
+            self._spans[SPANS.begins][known] = begin
+
+    def _tell_functions(self, rows: Rows, kept: int) -> None:
+        """Gives calls bodies that say where the function is.  All calls of one have the same."""
+        classes = rows["classes"][:kept]
+        there = np.flatnonzero(np.bincount(classes)).tolist()
+        bodies = {number: function_body(self._called[number]) for number in there if number in self._called}
+        rows.need(0, sum(map(len, bodies.values())))
+        sizes, starts = np.full(len(self._classes), -1, np.int32), np.empty(len(self._classes), np.int32)
+        for number, body in bodies.items():
+            starts[number], sizes[number] = rows.add_body(body), len(body)
+        called = np.flatnonzero(sizes[classes] >= 0)
+        rows["starts"][called], rows["sizes"][called] = starts[classes[called]], sizes[classes[called]]
+
+    def _forget_numbered(self) -> None:
+        """If there are too many contexts or functions, those that were not named for the longest time go."""
+        if self._contexts_bytes > MOST_BYTES:
+            size, kept = 0, []
+            for index in self._context_numbers.newest():
+                size += len(self._contexts[index]) + ENTRY_BYTES
+                if size > MOST_BYTES // 2:
+                    break
+                kept.append(index)
+            kept.reverse()
+            self._context_numbers.keep(kept)
+            self._contexts = [self._contexts[index] for index in kept]
+            self._contexts_bytes = sum(len(body) + ENTRY_BYTES for body in self._contexts)
+        if len(self._function_numbers) > MOST_NUMBERS:
+            kept = self._function_numbers.newest()[: MOST_NUMBERS // 2]
+            self._function_numbers.keep(kept)
+            self._spans.keep(SPANS.begins, kept)
 
 
 def _body(packet: Packet, head: Head) -> memoryview:

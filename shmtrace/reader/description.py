@@ -17,6 +17,7 @@ from .. import wire
 from ..layout import CLOCK_MONOTONIC, CLOCK_TSC
 from .decode import decoder
 from .errors import InvalidDescription
+from .functions import is_step
 from .log import level_name
 
 if TYPE_CHECKING:
@@ -138,14 +139,10 @@ def _event_class(match: re.Match[str]) -> EventClass:
     identifier, name, level, kind, text = match.groups()
     number = int(identifier)
     own, at = _own_fields(text)
-    return EventClass(
-        number,
-        _unquote(name),
-        kind or "event",
-        None if level is None else level_name(int(level)),
-        own,
-        tuple(_fields(text, at)) if number in USERS_IDS else (),
-    )
+    fields = tuple(_fields(text, at)) if number in USERS_IDS else ()
+    if kind is None or (kind in wire.FUNCTION_FIELDS and (own or not is_step(kind, fields))):
+        kind = "event"
+    return EventClass(number, _unquote(name), kind, None if level is None else level_name(int(level)), own, fields)
 
 
 def _own_fields(text: str) -> tuple[int, int]:

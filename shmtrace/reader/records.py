@@ -12,6 +12,7 @@ import pathlib
 import stat
 import time
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from .. import wire
@@ -83,6 +84,8 @@ class Record(NamedTuple):
     task: int | None = None  # of a begin record: of the asyncio task, greenlet or plain thread
     level: str | None = None  # critical, error, warning, info or debug
     process_start: int | None = None  # clock ticks since boot
+    host: str | None = None  # of several traces that are read as one: which it is of
+    channel: str | None = None
 
 
 class Writer(NamedTuple):
@@ -94,6 +97,7 @@ class Writer(NamedTuple):
     tid: int
     process: str
     thread: str
+    host: str = ""  # only if several traces are read as one
 
     @property
     def identity(self) -> tuple[int, int, int, int]:
@@ -107,6 +111,7 @@ EXCEPTION = "exception"  # a field of every end record
 
 # A record as its lane has it: its cycles, itself, and the number of its context.  One that defines a context has the
 # kind CONTEXT and the map as a field, and goes no further than to who finishes records.
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 Raw: TypeAlias = "tuple[int, Record, int]"
 CONTEXT = "context"
 
@@ -171,7 +176,7 @@ class Decoder:
         other: in the order of time a context is defined before it is named.
         """
         for item in items:
-            if isinstance(item, Metadata) and self._description is None:
+            if isinstance(item, Metadata):
                 with contextlib.suppress(InvalidDescription):
                     self.describe(item.text)
             elif isinstance(item, Packet):
@@ -224,7 +229,7 @@ class Decoder:
             if record.kind == DEFINES:
                 self._functions.define(record.pid, record.process_start, record.fields)
             elif record.kind in KINDS:
-                yield self._spans.add(self._functions.resolve(record))
+                yield self._functions.resolve(record)
             elif record.kind != CONTEXT:
                 yield self._spans.add(record, context)
 
@@ -271,7 +276,7 @@ class Decoder:
             return None
         name, kind, level, (span, context, parent, task), fields = decoded
         wall, monotonic = self._convert(head.cycles)
-        start, _, pid, tid, process, thread = self._writers.get((place, packet.lane, head.writer), NOBODY)
+        start, _, pid, tid, process, thread = self._writers.get((place, packet.lane, head.writer), NOBODY)[:6]
         record = Record(
             wall, monotonic, head.cycles, name, kind, head.cpu, packet.lane, pid, tid, process, thread, fields,
             span or None, parent or None, task or None, level, start,
@@ -368,7 +373,7 @@ class Records:
     """
 
     def __init__(
-        self, source: str | os.PathLike[str] | BinaryIO, warn: Callable[[str], None], records: Iterator[Record]
+        self, source: Source | Sequence[Source], warn: Callable[[str], None], records: Iterator[Record]
     ) -> None:
         self._source = source
         self._warn = warn
@@ -390,7 +395,8 @@ class Records:
             from ..export.parquet import one_table
         from .columns import read as read_batches
 
-        return one_table(read_batches(self._source, warn=self._warn), table)
+        merged = isinstance(self._source, Sequence) and not isinstance(self._source, str)
+        return one_table(read_batches(self._source, warn=self._warn), table, merged=merged)
 
     def to_pandas(self, table: str = "events") -> pd.DataFrame:
         """A table as a `pandas.DataFrame`."""
@@ -404,14 +410,15 @@ class Records:
 
 
 def read(
-    source: str | os.PathLike[str] | BinaryIO, *, warn: Callable[[str], None] | None = None, follow: bool = False
+    source: Source | Sequence[Source], *, warn: Callable[[str], None] | None = None, follow: bool = False
 ) -> Records:
     """The records of a trace: a directory, a file that holds what `cat` read from a FIFO, or an open binary file.
 
-    The lanes of a directory are merged by time; a stream comes as it was sent, lane by lane.
+    The lanes of a directory are merged by time; a stream comes as it was sent, lane by lane.  Several traces are merged
+    by time, and each record has its `host` and `channel`.
 
     Args:
-        source: path of the directory or file, or a binary file.
+        source: path of the directory or file, or a binary file; or a sequence of these.
         warn: gets a line for each part that cannot be read; otherwise these are `TraceWarning`s.
         follow: a directory that is being recorded is read until its recorder ends.
 
@@ -419,10 +426,17 @@ def read(
         NotATrace: the source cannot be opened or holds no trace.
     """
     warn = warn or warn_of
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        from .columns import read as read_batches
+
+        if follow:
+            raise ValueError("one trace can be followed, not several")
+        batches = read_batches(source, warn=warn)
+        return Records(source, warn, (record for batch in batches for record in batch.records()))
     return Records(source, warn, _read(source, warn, follow=follow))
 
 
-def _read(source: str | os.PathLike[str] | BinaryIO, warn: Callable[[str], None], *, follow: bool) -> Iterator[Record]:
+def _read(source: Source, warn: Callable[[str], None], *, follow: bool) -> Iterator[Record]:
     if not isinstance(source, (str, os.PathLike)):
         return _read_stream(source, str(getattr(source, "name", "stream")), warn)
     path = pathlib.Path(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,12 @@ from ..native.plain import has_numba
 from ..native.rows import BIAS, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "COLUMNS",
     "Array",
+    "Growing",
     "Hashed",
     "OpenSpans",
     "Rows",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
+Element = TypeVar("Element")
 
 WIDE = 16  # bytes: so much room is behind what bodies are copied to
 DECODED = {
@@ -40,14 +42,12 @@ DECODED = {
 }  # fmt: skip
 FINISHED = {"spans": "i8", "parents": "i8", "tasks": "i8", "contexts": "i4"}
 COLUMNS = (*DECODED, *FINISHED)
-MOST_SPANS = 1 << 16  # as spans.MOST_SPANS
-FIRST_NAMELESS = 1 << 32
 
 
 def jitted() -> dict[str, Callable[..., int]]:
     """The jitted functions, by name.  Calls are made without the GIL.  Without numba they are plain Python."""
     arguments = {
-        "walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 4, "gather": 6, "split": 6, "pack": 6,
+        "walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 5, "gather": 6, "split": 6, "pack": 6,
     }  # fmt: skip
     return {name: entry("reader", "decoding", name, count) for name, count in arguments.items()}
 
@@ -58,6 +58,27 @@ def entry(unit: str, module: str, name: str, arguments: int) -> Callable[..., in
         return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(functions(unit)[name])
     plain: Callable[..., int] = getattr(import_module(f"shmtrace.native.{module}"), name)
     return plain
+
+
+class Growing(list[Element]):
+    """A list that grows, and columns of its elements."""
+
+    def __init__(self, elements: Iterable[Element] = ()) -> None:
+        super().__init__(elements)
+        self._columns: dict[str, tuple[int, Array]] = {}
+
+    def column(self, name: str, kind: str, of: Callable[[Element], object]) -> Array:
+        """An array with what `of` says of each element, which is asked once an element."""
+        known, array = self._columns.get(name, (0, np.empty(0, kind)))
+        count = len(self)
+        if count > len(array):
+            larger = np.empty(max(64, 2 * count), kind)
+            larger[:known] = array[:known]
+            array = larger
+        if count > known:
+            array[known:count] = [of(element) for element in self[known:]]
+            self._columns[name] = count, array
+        return array[:count]
 
 
 def address_of(array: Array) -> int:
@@ -141,8 +162,15 @@ class Rows:
         }  # fmt: skip
         for name, value in values.items():
             self._columns[name][count] = value
+        self.header[ROWS.count // 8] = count + 1
+        self.add_body(body)
+
+    def add_body(self, body: bytes) -> int:
+        """Where it stands; there is room for it."""
+        used = self.used
         self.data[used : used + len(body)] = np.frombuffer(body, np.uint8)
-        self.header[ROWS.count // 8], self.header[ROWS.used // 8] = count + 1, used + len(body)
+        self.header[ROWS.used // 8] = used + len(body)
+        return used
 
 
 def signed(word: int) -> int:
@@ -182,6 +210,52 @@ class Hashed:
                 self._put(self.address, key, value)
 
 
+class Numbered:
+    """What processes gave numbers to, for jitted code: indices by process and number.
+
+    Jitted code keeps in an array of OpenSpans, `used`, when each of them was named last.
+    """
+
+    def __init__(self, put: Callable[..., int], spans: OpenSpans, hashed: int, used: int) -> None:
+        self._hashed = Hashed(put)
+        self._spans = spans
+        self._used = used
+        self._keys: dict[int, int] = {}
+        spans.header[hashed // 8] = self._hashed.address
+
+    def __len__(self) -> int:
+        return self._spans.known(self._used)
+
+    def get(self, process: int, number: int) -> int | None:
+        """The index."""
+        return self._keys.get(process << 32 | number)
+
+    def add(self, process: int, number: int, now: int) -> int:
+        """A new index, which the next one of this number replaces."""
+        key, index = process << 32 | number, len(self)
+        self._hashed[key] = self._keys[key] = index
+        self._spans.extend(self._used, [now])
+        return index
+
+    def processes(self) -> set[int]:
+        """Those that gave numbers."""
+        return {key >> 32 for key in self._keys}
+
+    def newest(self) -> list[int]:
+        """Indices; what was named last comes first."""
+        used = self._spans[self._used]
+        return sorted(self._keys.values(), key=lambda index: -int(used[index]))
+
+    def keep(self, kept: list[int]) -> None:
+        """Forgets all others; the indices of those that are kept are as here, from 0 on."""
+        new = {index: place for place, index in enumerate(kept)}
+        self._spans.keep(self._used, kept)
+        self._keys = {key: new[index] for key, index in self._keys.items() if index in new}
+        self._hashed.clear()
+        for key, index in self._keys.items():
+            self._hashed[key] = index
+
+
 class Tables:
     """What a walk knows of the description and the writers."""
 
@@ -210,27 +284,26 @@ class Tables:
 
 
 class OpenSpans:
-    """The spans that are open, for jitted code."""
+    """The spans that are open, or the calls, for jitted code; at most so many, whose own numbers begin with `first`."""
 
-    def __init__(self, contexts: Hashed) -> None:
+    def __init__(self, most: int, first: int) -> None:
         self.header = words(SPANS)
         self.address = address_of(self.header)
         self._known: dict[int, int] = {}
         self._arrays: dict[int, Array] = {
-            SPANS.entries: np.empty(MOST_SPANS * OPEN_BYTES, np.uint8),
-            SPANS.buckets: np.full(2 * MOST_SPANS, -1, np.int32),
+            SPANS.entries: np.empty(most * OPEN_BYTES, np.uint8),
+            SPANS.buckets: np.full(2 * most, -1, np.int32),
         }
         for field, array in self._arrays.items():
             self.header[field // 8] = address_of(array)
         for field, value in (
-            (SPANS.limit, MOST_SPANS), (SPANS.free, -1), (SPANS.oldest, -1), (SPANS.newest, -1),
-            (SPANS.nameless, FIRST_NAMELESS), (SPANS.buckets_mask, 2 * MOST_SPANS - 1),
-            (SPANS.contexts, contexts.address),
+            (SPANS.limit, most), (SPANS.free, -1), (SPANS.oldest, -1), (SPANS.newest, -1), (SPANS.nameless, first),
+            (SPANS.buckets_mask, 2 * most - 1),
         ):  # fmt: skip
             self.header[field // 8] = value
         for field, kind in (
             (SPANS.tails, "i4"), (SPANS.processes, "i4"), (SPANS.identities, "i4"), (SPANS.own, "u1"),
-            (SPANS.kinds, "u1"), (SPANS.named, "i8"),
+            (SPANS.kinds, "u1"), (SPANS.named, "i8"), (SPANS.called, "i8"), (SPANS.begins, "i4"),
         ):  # fmt: skip
             self._set(field, np.empty(0, kind))
 
@@ -252,10 +325,11 @@ class OpenSpans:
         self._arrays[field][known:size] = values
         self._known[field] = size
 
-    def reset(self, field: int, values: list[int]) -> None:
-        """Other elements of one of the arrays."""
-        self._known[field] = 0
-        self.extend(field, values)
+    def keep(self, field: int, kept: list[int]) -> None:
+        """Only these elements of one of the arrays."""
+        array = self._arrays[field]
+        array[: len(kept)] = array[kept]
+        self._known[field] = len(kept)
 
     def _set(self, field: int, array: Array) -> None:
         self._arrays[field] = array

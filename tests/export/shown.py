@@ -96,7 +96,7 @@ class Shown:
         own = {
             track
             for track, about in self.tracks.items()
-            if about.name.startswith(("cpu ", "open at the end", "losses"))
+            if about.name.startswith(("cpu ", "open at the end", "losses")) or " cpu " in about.name
         }
         return [event for event in self.events if event.track not in own]
 

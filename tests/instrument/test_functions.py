@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import types
@@ -12,7 +13,10 @@ import pytest
 
 import shmtrace
 from commands import run as command
+from reader.test_columns_plain import PROGRAM as PROGRAM_OF_COLUMNS
+from reader.test_columns_plain import WITHOUT
 from shmtrace.instrument import functions as bridge
+from shmtrace.reader import columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,11 +212,29 @@ def leaf(number):
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
+def factorial(number):
+    return number * factorial(number - 1) if number else 1
+
+def count(most):
+    yield from range(most)
+
+def fail():
+    raise KeyError("x")
+
+def steps():
+    list(count(3))
+    factorial(20)
+    try:
+        fail()
+    except KeyError:
+        pass
+
 if __name__ == "__main__":
     for method in ("fork", "spawn", "forkserver"):
         worker = multiprocessing.get_context(method).Process(target=work, args=(1,), name=method)
         worker.start()
         worker.join()
+    steps()
     thread = threading.Thread(target=work, args=(2,))
     thread.start()
     thread.join()
@@ -248,6 +270,43 @@ def test_where_a_killed_worker_was_shows_as_open_calls(run: Path) -> None:
     lines = command("tail", run).stdout.splitlines()
     opened = [line for line in lines if line.startswith("open: ")]
     assert any("__mp_main__.die" in line for line in opened)
+
+
+def test_columns_name_calls_as_records_do(run: Path) -> None:
+    records = list(shmtrace.read(run))
+    assert [record for batch in columns.read(run, rows=50) for record in batch.records()] == records
+    assert {"begin", "end"} == {record.kind for record in records}
+    assert all(record.fields["file"] and record.span for record in records if record.kind == "begin")
+
+
+def test_without_numba_calls_have_names_too(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "without.py").write_text(WITHOUT + PROGRAM_OF_COLUMNS)
+    done = command(tmp_path / "without.py", run, command=[sys.executable], SHMTRACE_CACHE=str(tmp_path / "cache"))
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "False\n")
+
+
+def test_calls_are_spans_with_durations_in_sql(run: Path) -> None:
+    sql = (
+        "SELECT s.name AS name, count(*) AS n, count(s.duration_ns) AS ended, max(s.exception) AS exception, "
+        "max(s.fields->>'$.line') AS line FROM spans s WHERE s.name LIKE '%.factorial' OR s.name LIKE '%.fail' "
+        "OR s.name LIKE '%.die' OR s.name LIKE '%.count' GROUP BY ALL ORDER BY name"
+    )
+    rows = [json.loads(line) for line in command("query", run, sql, "--json").stdout.splitlines()]
+    found = {row["name"].rpartition(".")[2]: row for row in rows}
+    assert {name: (row["n"], row["ended"]) for name, row in found.items()} == {
+        "count": (4, 4), "die": (1, 0), "factorial": (21, 21), "fail": (1, 1),
+    }  # fmt: skip
+    assert found["fail"]["exception"] == ("KeyError" if MONITORS else "BaseException")
+    assert int(found["factorial"]["line"]) > 1
+    deep = "SELECT count(*) AS n FROM spans a JOIN spans b ON b.pid = a.pid AND b.span = a.parent WHERE a.name = b.name"
+    assert json.loads(command("query", run, deep, "--json").stdout) == {"n": 20}
+
+
+def test_a_report_has_the_busiest_functions(run: Path) -> None:
+    data = json.loads(command("report", run, "-o", "-", "--json").stdout)
+    spans = {span["name"]: span["count"] for span in data["spans"]}
+    assert spans["__main__.factorial"] == 21
+    assert any(span["name"].endswith(".die") for span in data["open_spans"])
 
 
 def test_without_the_variable_the_pth_file_does_nothing(tmp_path: Path) -> None:

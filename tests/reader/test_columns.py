@@ -6,6 +6,7 @@ import io
 import itertools
 import struct
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import msgpack
 import numpy as np
@@ -18,7 +19,8 @@ from hostile.packets import stream as broken_stream
 from hostile.streams import hostile_parts, joined, rich_trace
 from reader.build import Trace, describe, small_trace
 from shmtrace import wire
-from shmtrace.export.text import encode, plain_fields
+from shmtrace.export.jsonl import json_lines
+from shmtrace.export.text import encode, json_line, plain_fields
 from shmtrace.reader import NotATrace, columns, read
 from shmtrace.reader.batch import KINDS, LEVEL_NAMES
 from shmtrace.reader.files import ignore
@@ -43,6 +45,7 @@ FIELDS = {
     19: ("end", "exception:str"),
     20: ("counter", "value:f64"),
     21: ("event", ""),
+    **dict(enumerate(wire.FUNCTION_FIELDS.items(), start=22)),
 }
 CLASSES = "".join(wire.event(i, f"class {i}", wire.class_fields(f, k), 6, k) for i, (k, f) in FIELDS.items())
 
@@ -93,8 +96,15 @@ def body_of(identifier: int, numbers: list[int], text: str) -> bytes:
         19: data + b"\0",
         20: struct.pack("<d", len(text)),
         21: b"",
+        22: struct.pack("<2I", numbers[0], numbers[1]) + b"module\0" + data + b"\0file.py\0",
+        23: struct.pack("<I", numbers[0]),
+        24: struct.pack("<I", numbers[0]),
+        25: struct.pack("<I", numbers[0]) + data + b"\0",
     }
     return own + fields[identifier]
+
+
+ANEW = (1, 2, 3, 7)  # such a rest, and another thread gets the number
 
 
 small = st.integers(0, 3) | st.just(wire.BY_THREAD)
@@ -129,16 +139,14 @@ others = st.one_of(
     st.builds(lambda b: (wire.ID_BLOB, b), st.binary(max_size=40)),
     st.builds(lambda b: (wire.ID_PADDING, b), st.binary(max_size=9)),
     st.builds(lambda b: (wire.ID_LOG, b), st.binary(max_size=9)),
-    st.builds(lambda i, b: (i, b), st.integers(0, 23), st.binary(max_size=30)),
+    st.builds(lambda i, b: (i, b), st.integers(0, 27), st.binary(max_size=30)),
 )
-steps = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(1, 3), bodies | bodies | logs | others, st.integers(0, 40)),
-    max_size=60,
-)
+steps_of_any = st.tuples(st.integers(0, 2), st.integers(1, 3), bodies | bodies | logs | others, st.integers(0, 40))
+steps = st.lists(steps_of_any, max_size=60)
 
 
 def build(made: list[Step]) -> Trace:
-    """Records in three lanes that three writers of two processes wrote."""
+    """Records in three lanes that three writers of two processes wrote, and some that came later."""
     trace = Trace(describe(CLASSES))
     for number in range(3):
         lane = trace.lane(number, cpu=number).at(1000)
@@ -149,6 +157,8 @@ def build(made: list[Step]) -> Trace:
         lane = trace.lane(number, cpu=number)
         at += rest
         lane.at(max(at, lane.cycles)).add(identifier, body, writer=writer)
+        if rest in ANEW:
+            lane.writer(writer, pid=100 + rest, tid=rest)
         if rest % 5 == 0:
             lane.packet(discarded=lane.discarded + rest % 2)
         if rest == 40:
@@ -162,6 +172,39 @@ def build(made: list[Step]) -> Trace:
 @given(steps)
 def test_any_records_are_the_same(tmp_path: Path, made: list[Step]) -> None:
     check_all(build(made), tmp_path)
+
+
+called = st.builds(
+    lambda i, n, t: (i, body_of(i, [n, 7], t)), st.sampled_from([22, 23, 23, 24, 25]), st.integers(1, 3), texts
+)
+calls = st.tuples(st.integers(0, 2), st.integers(1, 3), called, st.integers(0, 9))
+
+
+@many
+@given(st.lists(calls, max_size=60))
+def test_any_calls_of_functions_are_the_same(tmp_path: Path, made: list[Step]) -> None:
+    check_all(build(made), tmp_path)
+
+
+@many
+@given(st.lists(calls | steps_of_any, max_size=60))
+def test_threads_and_processes_are_forgotten_when_they_have_ended(tmp_path: Path, made: list[Step]) -> None:
+    with mock.patch.object(columns, "MOST_THREADS", 0):
+        check_all(build(made), tmp_path)
+
+
+def test_as_many_threads_are_kept_as_there_are_numbers() -> None:
+    trace = Trace()
+    lane = trace.lane()
+    for number in range(5000):
+        lane.at(number).writer(1 + number % 7, pid=1000 + number).blob(b"", writer=1 + number % 7)
+        if number % 10 == 9:
+            lane.packet()
+    with mock.patch.object(columns, "MOST_THREADS", 100):
+        batches = list(columns.read(io.BytesIO(trace.stream), rows=50))
+    assert [int(pid) for batch in batches for pid in batch.pid] == list(range(1000, 6000))
+    assert max(len(batch.threads) for batch in batches) < 300
+    assert {writer for batch in batches for writer in batch.threads} > {batches[0].threads[0], batches[-1].threads[-1]}
 
 
 @many
@@ -279,6 +322,16 @@ def test_columns_have_what_records_have(tmp_path: Path) -> None:
     assert at == len(records)
 
 
+def test_a_function_of_which_nothing_was_told_has_a_number_for_a_name() -> None:
+    trace = Trace(describe(CLASSES))
+    trace.lane().writer(1, pid=100).add(23, body_of(23, [17, 0], "")).add(24, body_of(24, [17, 0], "")).packet()
+    (batch,) = columns.read(io.BytesIO(trace.stream))
+    begin, end = batch.records()
+    assert (begin.name, begin.kind, begin.fields) == ("function 17", "begin", {})
+    assert (end.name, end.kind, end.span) == ("function 17", "end", begin.span)
+    assert batch.fields(int(batch.class_id[0]))[1] == {}
+
+
 def test_fields_are_columns_with_a_value_a_record() -> None:
     trace = Trace(describe(CLASSES))
     lane = trace.lane()
@@ -296,3 +349,12 @@ def test_fields_are_columns_with_a_value_a_record() -> None:
             if name == "color":
                 values = [("red", "green", 2)[int(str(value))] for value in values]
             assert repr(values) == repr([records[row].fields[name] for row in rows])
+
+
+@many
+@given(steps)
+def test_json_lines_of_batches_are_those_of_records(made: list[Step]) -> None:
+    stream = build(made).stream
+    lines = b"".join(map(json_lines, columns.read(io.BytesIO(stream), warn=ignore)))
+    records = read(io.BytesIO(stream), warn=ignore)
+    assert lines == b"".join(json_line(record).encode("utf-8", "backslashreplace") + b"\n" for record in records)

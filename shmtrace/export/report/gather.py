@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ...reader.batch import Batch
+    from ...reader.records import Writer
     from ...reader.rows import Array
 
 __all__ = ["OTHERS", "Summary"]
@@ -28,6 +29,7 @@ OTHER_KIND = "other"  # of a program that we do not know
 MOST_NAMES = 2048  # with their kinds
 MOST_SPANS = 1024
 MOST_PROCESSES = 2048
+MOST_THREADS = 1 << 16  # counted of all processes that are shown
 MOST_COUNTERS = 256
 MOST_REASONS = 64
 MOST_OPEN = 1 << 16  # as reader.spans.MOST_SPANS
@@ -99,9 +101,9 @@ class Summary:
         self._losses: dict[str, int] = {}
         self._reasons = _Numbers(MOST_REASONS)
         self._lost = self.axis.table()
-        self._threads: list[Any] = []
-        self._process_of: list[int] = []  # by thread
-        self._processes: dict[tuple[int, int] | None, int] = {None: 0}
+        self._writers: dict[Writer, int] = {}  # of open spans, and more
+        self._processes: dict[tuple[str, int, int] | None, int] = {None: 0}
+        self._threads_known = 0
         self._about: dict[int, Data] = {0: {"pid": None, "start": None, "process": None, "threads": set()}}
         size = MOST_PROCESSES + 1
         self._of_process = np.zeros(size, np.int64)
@@ -123,8 +125,7 @@ class Summary:
         self._first = min(self._first, low) if self._records else low
         self._last = max(self._last, high) if self._records else high
         self._records += len(batch)
-        self._learn_threads(batch)
-        processes = np.array([*self._process_of, 0], np.int64)[batch.thread_id]  # -1 is the last: nobody
+        processes = self._processes_of(batch)
         rows = np.minimum(processes, MOST_PROCESSES)
         self._count_names(batch, bins)
         self._count_processes(rows, times, bins)
@@ -132,16 +133,42 @@ class Summary:
         self._add_spans(batch, processes)
         self._add_counters(batch, rows, bins)
 
-    def _learn_threads(self, batch: Batch) -> None:
-        self._threads = batch.threads
-        for thread in batch.threads[len(self._process_of) :]:
-            key = thread.pid, thread.start
-            number = self._processes.setdefault(key, len(self._processes))
-            self._process_of.append(number)
-            if number < MOST_PROCESSES:
-                about = self._about.setdefault(number, {"pid": thread.pid, "start": thread.start, "threads": set()})
-                about["process"] = thread.process
-                about["threads"].add((thread.tid, thread.thread_start))
+    def _processes_of(self, batch: Batch) -> Array:
+        """The process of each record."""
+        of_thread = np.zeros(len(batch.threads) + 1, np.int64)  # -1 is the last: nobody
+        for number in batch.thread_ids():
+            thread = batch.threads[number]
+            of_thread[number] = process = self._process_of(thread)
+            if process < MOST_PROCESSES:
+                about = self._about.setdefault(process, {"pid": thread.pid, "start": thread.start, "threads": set()})
+                about["process"] = f"{thread.host} {thread.process}" if thread.host else thread.process
+                identity = thread.tid, thread.thread_start
+                if identity not in about["threads"] and self._threads_known < MOST_THREADS:
+                    self._threads_known += 1
+                    about["threads"].add(identity)
+        found: Array = of_thread[batch.thread_id]
+        return found
+
+    def _process_of(self, thread: Writer) -> int:
+        key = thread.host, thread.pid, thread.start
+        number = self._processes.get(key)
+        if number is None:
+            if len(self._processes) >= MOST_PROCESSES:  # what is counted is one for all, but spans are told apart
+                return MOST_PROCESSES + (hash(key) & (1 << 61) - 1)
+            number = self._processes[key] = len(self._processes)
+        return number
+
+    def _threads_of(self, batch: Batch, rows: Array) -> Array:
+        """Numbers of the threads, which stay the same from batch to batch."""
+        if len(self._writers) > 2 * MOST_OPEN:
+            writers = list(self._writers)
+            kept, places = np.unique(self._open.thread, return_inverse=True)
+            self._writers = {writers[number]: place for place, number in enumerate(kept.tolist())}
+            self._open = dataclasses.replace(self._open, thread=places.reshape(-1))
+        threads, places = np.unique(batch.thread_id[rows], return_inverse=True)
+        numbers = [self._writers.setdefault(batch.threads[n], len(self._writers)) for n in threads.tolist()]
+        found: Array = np.array(numbers, np.int64)[places.reshape(-1)]
+        return found
 
     def _count_names(self, batch: Batch, bins: Array) -> None:
         known = np.minimum(batch.kind, len(KINDS)).astype(np.int64)
@@ -184,7 +211,7 @@ class Summary:
         names = np.array([self._span_names[batch.names[i]] if i in begun else 0 for i in ids.tolist()], np.int64)
         new = _Marks(
             processes[rows], batch.span[rows], batch.monotonic_ns[rows], batch.time_ns[rows],
-            names[places.reshape(-1)], batch.thread_id[rows].astype(np.int64), is_end,
+            names[places.reshape(-1)], self._threads_of(batch, rows), is_end,
         )  # fmt: skip
         marks = self._open.then(new)
         order = np.lexsort((marks.span, marks.process))  # stable: those of one span stay in the order of time
@@ -283,10 +310,11 @@ class Summary:
 
     def _open_data(self) -> list[Data]:
         names = {row: name for name, row in self._span_names.keys.items()}
+        writers = list(self._writers)
         columns = (column[:SHOWN_OPEN].tolist() for column in self._open.columns())
         found = []
         for process, span, _, wall, name, thread, _ in zip(*columns, strict=True):
-            writer = self._threads[thread]
+            writer = writers[thread]
             ended = int(self._ended[min(process, MOST_PROCESSES)])
             found.append({
                 "name": names.get(name, OTHERS), "span": span, "pid": writer.pid, "tid": writer.tid,
