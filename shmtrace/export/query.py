@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["QueryError", "answer", "is_dataset", "open_dataset", "save_spans", "spans_of", "words_of"]
 
-MEMORY = "500MB"  # of DuckDB, without what is around it
+MEMORY = "500MB"  # of DuckDB while it makes spans, without what is around it
+PART_RECORDS = 1 << 20  # of which a part of the spans is made, about
 _WORD = re.compile(r'"((?:[^"]|"")+)"|([^\W\d]\w*)')
 _CATALOGUES = {"show", "information_schema", "duckdb_tables", "duckdb_columns", "duckdb_views", "pg_catalog"}
 
@@ -62,9 +63,12 @@ def answer(
         with _told():
             connection.extract_statements(query)
         place = Path(directory)
-        known = write_tables(batches(), place, wanted=is_wanted, merged=merged)
-        _add_views(connection, place, filter(is_wanted, known), merged=merged)
-        with _told(sorted({*known, SPANS} - {SPAN_RECORDS})):
+        known = {*write_tables(batches(), place, wanted=is_wanted, merged=merged)} - {SPAN_RECORDS} | {SPANS}
+        if is_wanted(SPANS):
+            save_spans(place, merged=merged)
+        _add_views(connection, place, filter(is_wanted, known))
+        connection.execute("SET temp_directory = ?", [directory])
+        with _told(sorted(known)):
             connection.execute(query)
         yield connection
 
@@ -88,8 +92,6 @@ def open_dataset(directory: Path, query: str) -> Iterator[duckdb.DuckDBPyConnect
 def _connected() -> Iterator[duckdb.DuckDBPyConnection]:
     connection = duckdb.connect()
     try:
-        connection.execute(f"SET memory_limit = '{MEMORY}'")  # beyond that it uses the disk
-        connection.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         yield connection
     finally:
         connection.close()
@@ -111,16 +113,9 @@ def _quoted(name: str) -> str:
     return name if name.isidentifier() else '"' + name.replace('"', '""') + '"'
 
 
-def _add_views(
-    connection: duckdb.DuckDBPyConnection, directory: Path, tables: Iterable[str], *, merged: bool = False
-) -> None:
+def _add_views(connection: duckdb.DuckDBPyConnection, directory: Path, tables: Iterable[str]) -> None:
     for name in tables:
-        files = str(directory_of(directory, name) / "*.parquet")
-        if name == SPAN_RECORDS:
-            text = "read_parquet('" + files.replace("'", "''") + "')"
-            connection.execute(f"CREATE VIEW {SPANS} AS {spans_sql(text, merged=merged)}")
-        else:
-            connection.read_parquet(files).create_view(name)
+        connection.read_parquet(str(directory_of(directory, name) / "*.parquet")).create_view(name)
 
 
 def spans_of(records: pa.Table, *, merged: bool = False) -> pa.Table:
@@ -131,14 +126,23 @@ def spans_of(records: pa.Table, *, merged: bool = False) -> pa.Table:
 
 
 def save_spans(directory: Path, *, merged: bool = False) -> None:
-    """Makes the table `spans` of a directory of Parquet files out of the records that it is made of."""
-    target = directory_of(directory, SPANS)
+    """Makes the table `spans` of a directory of Parquet files out of the records that it is made of.
+
+    Part by part, each of some of the spans, so that memory is bounded; in a part they are in the order of their begins.
+    """
+    source, target = directory_of(directory, SPAN_RECORDS), directory_of(directory, SPANS)
     target.mkdir()
     with _connected() as connection:
-        _add_views(connection, directory, [SPAN_RECORDS], merged=merged)
-        connection.execute("SET preserve_insertion_order = false")  # which takes memory: it is ordered at the end
-        connection.table(SPANS).write_parquet(str(target / "part-0.parquet"), compression="zstd")
-    source = directory_of(directory, SPAN_RECORDS)
+        connection.execute(f"SET memory_limit = '{MEMORY}'")  # beyond that it uses the disk
+        connection.execute("SET temp_directory = ?", [str(directory)])
+        connection.execute("SET preserve_insertion_order = false")  # takes memory: each part is ordered at its end
+        records = connection.read_parquet(str(source / "*.parquet"))
+        parts = 1 + len(records) // PART_RECORDS
+        for part in range(parts):
+            some = records.filter(f"hash(pid, process_start, span) % {parts} = {part}")
+            some.create_view("part", replace=True)
+            made = connection.sql(spans_sql("part", merged=merged))
+            made.write_parquet(str(target / f"part-{part}.parquet"), compression="zstd")
     for path in source.iterdir():
         path.unlink()
     source.rmdir()
