@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,5 +174,9 @@ def eventually(values: Callable[[], Any], expected: object, limit_s: float = 30)
 
 
 def left() -> list[int]:
-    """Processes of this test run that still live."""
-    return leftovers.processes(os.environ["SHMTRACE_TEST_RUN"])
+    """Processes of this test run that still live, without those that multiprocessing keeps for this one."""
+    kept = {
+        getattr(resource_tracker._resource_tracker, "_pid"),  # noqa: B009 - typeshed does not have them
+        getattr(forkserver._forkserver, "_forkserver_pid"),  # noqa: B009
+    }
+    return [pid for pid in leftovers.processes(os.environ["SHMTRACE_TEST_RUN"]) if pid not in kept]

@@ -20,6 +20,7 @@ from bench import (
     functions,
     latency,
     memory,
+    native,
     others,
     peers,
     process,
@@ -28,6 +29,7 @@ from bench import (
     scale,
     specification,
     start,
+    stores,
 )
 from bench.peer import Counted
 from commands import run
@@ -188,3 +190,10 @@ def test_memory_of_reading_stays_below_a_gigabyte(tmp_path: Path, name: str) -> 
     found = memory.measure((tmp_path / "trace").read_bytes(), 5_000_000, command)
     assert found["repetitions"] > 10
     assert found["mb"] < 1000
+
+
+@pytest.mark.skipif(native.missing() is not None, reason="needs gcc")
+def test_ways_to_write_a_record_are_compared_with_plain_stores() -> None:
+    ways = stores.measure(2)
+    assert ways[stores.PLAIN]["ratio"] == 1
+    assert {"rdtscp", "non-temporal stores", "huge pages", "first lap, faults"} <= ways.keys()
