@@ -15,6 +15,7 @@ import pytest
 import commands
 import shmtrace
 from export.shown import Shown
+from judge import PID
 from shmtrace.reader import columns
 
 if TYPE_CHECKING:
@@ -22,14 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 duckdb = pytest.importorskip("duckdb")
-pytest.importorskip("perfetto")
-pytest.importorskip("pyarrow")
-
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(600)]
 EVENT = re.compile(
     r"\[\d+\.\d{9}\] \S+ (.*?): \{ cpu_id = \d+, lane = (\d+) \}, \{ .*?writer = (\d+), .*?\}, \{ (.*) \}"
 )
-PID = re.compile(r"\bpid = (\d+), .*\bnumber = (\d+),")
 FIELDS = re.compile(r"(?:, |^)status = (\d+), latency = (\S+), size = (-?\d+), path = \"(.*)\"$")
 
 

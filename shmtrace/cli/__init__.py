@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,7 +21,7 @@ from shmtrace.errors import InvalidGeometry, InvalidName, ShmtraceError
 if TYPE_CHECKING:
     from shmtrace.reader.records import Source
 
-__all__ = ["Complaints", "main", "source_of", "strict_option"]
+__all__ = ["Complaints", "end_at_sigterm", "main", "source_of", "strict_option"]
 
 _IN_ORDER = (
     "run", "create", "remove", "list", "path", "stat", "collect", "record", "tail", "snapshot", "enable", "disable",
@@ -104,6 +105,11 @@ def source_of(traces: tuple[str, ...]) -> Source | list[Source]:
     """What a reader takes: one trace or several, of which - is stdin."""
     sources: list[Source] = [sys.stdin.buffer if trace == "-" else trace for trace in traces]
     return sources[0] if len(sources) == 1 else sources
+
+
+def end_at_sigterm() -> None:
+    """SIGTERM ends the command as Ctrl-C does: it takes its temporary files along."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class Complaints:

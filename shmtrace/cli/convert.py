@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from shmtrace.cli import Complaints, source_of, strict_option
+from shmtrace.cli import Complaints, end_at_sigterm, source_of, strict_option
 
 from .choosing import choosing_options, make_filter, make_lines, refuse_times
 from .progress import shown
@@ -56,6 +56,7 @@ def command(
     EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
     as Python would; docs/views.md has all of it.
     """
+    end_at_sigterm()
     source, merged = source_of(traces), len(traces) > 1
     suffix = LINES if output == "-" else Path(output).suffix
     complaints = Complaints()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shmtrace.cli import Complaints, source_of, strict_option
+from shmtrace.cli import Complaints, end_at_sigterm, source_of, strict_option
 
 from .progress import shown
 
@@ -42,6 +42,7 @@ def command(traces: tuple[str, ...], sql: str, style: str | None, *, strict: boo
 
     with needs_extra("arrow", what="query"):
         from shmtrace.export import query
+    end_at_sigterm()
     complaints = Complaints()
     with contextlib.ExitStack() as stack:
         try:

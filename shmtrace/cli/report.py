@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from shmtrace.cli import source_of
+from shmtrace.cli import Complaints, source_of, strict_option
 
 from .progress import shown
 
@@ -16,7 +16,8 @@ from .progress import shown
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT.html", required=True, help="Where to; - is stdout.")
 @click.option("--json", "as_json", is_flag=True, help="What the page shows, as one JSON object, instead of the page.")
-def command(traces: tuple[str, ...], output: str, *, as_json: bool) -> None:
+@strict_option
+def command(traces: tuple[str, ...], output: str, *, as_json: bool, strict: bool) -> None:
     """Show what is in TRACE, a directory, a file that holds what `cat` read from a FIFO, or - for stdin, on one page.
 
     Several are merged by time.
@@ -27,8 +28,8 @@ def command(traces: tuple[str, ...], output: str, *, as_json: bool) -> None:
     from shmtrace.export.report import Summary, render
     from shmtrace.reader import columns
 
-    source = source_of(traces)
-    data = Summary(shown(columns.read(source, warn=_complain), source)).data()
+    source, complaints = source_of(traces), Complaints()
+    data = Summary(shown(columns.read(source, warn=complaints), source)).data()
     if as_json:
         import json
 
@@ -42,7 +43,5 @@ def command(traces: tuple[str, ...], output: str, *, as_json: bool) -> None:
         sys.stdout.buffer.write(written)
     else:
         Path(output).write_bytes(written)
-
-
-def _complain(line: str) -> None:
-    click.echo(f"shmtrace: {line}", err=True)
+    if strict:
+        complaints.settle()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shmtrace.cli import Complaints, source_of
+from shmtrace.cli import Complaints, end_at_sigterm, source_of
 
 from .convert import PERFETTO, write_perfetto
 
@@ -37,7 +36,7 @@ def command(traces: tuple[str, ...], *, no_browser: bool, public: bool, once: bo
     from shmtrace.reader.source import stop_on_signals
     from shmtrace.viewing import Viewer, local_ui
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no temporary file is left, whenever it comes
+    end_at_sigterm()
     title = " and ".join("stdin" if trace == "-" else Path(trace).resolve().name for trace in traces)
     with (
         _converted(traces) as path,

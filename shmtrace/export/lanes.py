@@ -36,7 +36,7 @@ class Open:
     task: int
     lane: Lane
     name: str
-    time_ns: int  # of the monotonic clock
+    time_ns: int  # when, by the clock of the file
 
 
 @dataclasses.dataclass(eq=False)

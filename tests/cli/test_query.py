@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,14 @@ def test_a_trace_becomes_a_directory_of_tables_that_can_be_asked(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "command", [("query", COUNTS), ("convert", "-o", "out.jsonl"), ("convert", "-o", "out.parquet")]
+    "command",
+    [
+        ("query", COUNTS),
+        ("convert", "-o", "out.jsonl"),
+        ("convert", "-o", "out.parquet"),
+        ("convert", "-o", "out.pftrace"),
+        ("report", "-o", "out.html"),
+    ],
 )
 def test_damage_is_named_and_a_failure_only_where_asked_for(tmp_path: Path, command: tuple[str, ...]) -> None:
     trace = small_trace().garbage(b"garbage").save(tmp_path / "trace")
@@ -123,3 +131,23 @@ def test_damage_is_named_and_a_failure_only_where_asked_for(tmp_path: Path, comm
     assert strict.returncode == 1
     assert strict.stderr == usual.stderr + "shmtrace: the trace is damaged, as said above; what could be read was\n"
     assert strict.stdout == usual.stdout
+
+
+@pytest.mark.parametrize("command", [("query", "-", COUNTS), ("convert", "-", "-o", "out.pftrace")])
+def test_a_command_that_is_ended_takes_its_temporary_files_along(tmp_path: Path, command: tuple[str, ...]) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    stream = small_trace().save(tmp_path / "trace").read_bytes()
+    with subprocess.Popen(
+        [*commands.SHMTRACE, *command], cwd=tmp_path, env={**os.environ, "TMPDIR": str(scratch)},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(stream)
+        process.stdin.flush()
+        commands.until(lambda: list(scratch.iterdir()))  # more of the stream may come: it waits
+        process.terminate()
+        _, said = process.communicate(timeout=commands.LIMIT_S)
+    assert process.returncode not in {0, -signal.SIGTERM}
+    assert len(said.splitlines()) <= 1
+    assert list(scratch.iterdir()) == []
