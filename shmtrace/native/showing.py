@@ -85,55 +85,40 @@ def product(g1: int, g0: int, number: int) -> int:
     return w | ((z & MASK63) != 0)
 
 
-@apart
-def put_float(at: int, bits: int, powers: int) -> int:
-    """A double; the address behind it, 0 if it is one of the least."""
-    biased, fraction = (bits >> 52) & 0x7FF, bits & MASK52
-    if biased == 0x7FF:
-        if fraction != 0:
-            return put_word(at, NAN)
-        return put_word(at, MINUS_INFINITY) if bits < 0 else put_word(at, INFINITY)
-    if bits < 0:
-        do.store8(at, MINUS)
-        at += 1
-    if biased == 0:
-        if fraction != 0:
-            return 0
-        do.store8(at, ZERO)
-        do.store8(at + 1, POINT)
-        do.store8(at + 2, ZERO)
-        return at + 3
+@inlined
+def shortest(biased: int, fraction: int, powers: int) -> tuple[int, int]:
+    """The shortest digits that only this double has, and their exponent; a whole number's are all of its digits."""
     q, c = biased - 1075, fraction | 1 << 52
-    digits, exponent = 0, 0
     whole = c >> -q if -53 < q < 0 else 0
     if -53 < q < 0 and whole << -q == c:
-        digits = whole
+        return whole, 0
+    out = c & 1
+    cb = c << 2
+    if fraction != 0:
+        cbl, k = cb - 2, q * 661_971_961_083 >> 41
     else:
-        out = c & 1
-        cb = c << 2
-        if fraction != 0:
-            cbl, k = cb - 2, q * 661_971_961_083 >> 41
-        else:
-            cbl, k = cb - 1, (q * 661_971_961_083 - 274_743_187_321) >> 41
-        h = q + (-k * 913_124_641_741 >> 38) + 2
-        place = powers + 16 * (k - LEAST_POWER)
-        g1, g0 = load64(place), load64(place + 8)
-        vb, vbl, vbr = product(g1, g0, cb << h), product(g1, g0, cbl << h), product(g1, g0, cb + 2 << h)
-        s = vb >> 2
-        sp10 = 10 * high(s, TENTH)
-        tp10 = sp10 + 10
-        upin, wpin = vbl + out <= sp10 << 2, (tp10 << 2) + out <= vbr
-        exponent = k
-        if s >= 100 and upin != wpin:
-            digits = sp10 if upin else tp10
-        else:
-            t = s + 1
-            uin, win = vbl + out <= s << 2, (t << 2) + out <= vbr
-            if uin != win:
-                digits = s if uin else t
-            else:
-                half = vb - (s + t << 1)
-                digits = s if half < 0 or (half == 0 and s & 1 == 0) else t
+        cbl, k = cb - 1, (q * 661_971_961_083 - 274_743_187_321) >> 41
+    h = q + (-k * 913_124_641_741 >> 38) + 2
+    place = powers + 16 * (k - LEAST_POWER)
+    g1, g0 = load64(place), load64(place + 8)
+    vb, vbl, vbr = product(g1, g0, cb << h), product(g1, g0, cbl << h), product(g1, g0, cb + 2 << h)
+    s = vb >> 2
+    sp10 = 10 * high(s, TENTH)
+    tp10 = sp10 + 10
+    upin, wpin = vbl + out <= sp10 << 2, (tp10 << 2) + out <= vbr
+    if s >= 100 and upin != wpin:
+        return (sp10 if upin else tp10), k
+    t = s + 1
+    uin, win = vbl + out <= s << 2, (t << 2) + out <= vbr
+    if uin != win:
+        return (s if uin else t), k
+    half = vb - (s + t << 1)
+    return (s if half < 0 or (half == 0 and s & 1 == 0) else t), k
+
+
+@apart
+def put_decimal(at: int, digits: int, exponent: int) -> int:
+    """`digits * 10**exponent` in the shape of `repr`; the address behind it."""
     while digits % 10 == 0:
         digits //= 10
         exponent += 1
@@ -178,6 +163,28 @@ def put_float(at: int, bits: int, powers: int) -> int:
         do.store8(end + 2, ZERO)
         end += 1
     return put_digits(end + 2, point)
+
+
+@apart
+def put_float(at: int, bits: int, powers: int) -> int:
+    """A double; the address behind it, 0 if it is one of the least."""
+    biased, fraction = (bits >> 52) & 0x7FF, bits & MASK52
+    if biased == 0x7FF:
+        if fraction != 0:
+            return put_word(at, NAN)
+        return put_word(at, MINUS_INFINITY) if bits < 0 else put_word(at, INFINITY)
+    if bits < 0:
+        do.store8(at, MINUS)
+        at += 1
+    if biased == 0:
+        if fraction != 0:
+            return 0
+        do.store8(at, ZERO)
+        do.store8(at + 1, POINT)
+        do.store8(at + 2, ZERO)
+        return at + 3
+    digits, exponent = shortest(biased, fraction, powers)
+    return put_decimal(at, digits, exponent)
 
 
 @inlined
