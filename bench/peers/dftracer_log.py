@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def running(size: int) -> Iterator[Emitter]:
 
         def emit(count: int) -> Cost:
             cpu, begin = time.process_time(), time.perf_counter()
-            for _ in range(count):
+            for _ in repeat(None, count):
                 profiler.enter_event()
                 profiler.log_event(NAME_OF_EVENT, "bench", profiler.get_time(), 0, string_args=payload)
                 profiler.exit_event()

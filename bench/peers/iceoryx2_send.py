@@ -6,6 +6,7 @@ import ctypes
 import os
 import time
 from contextlib import contextmanager
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from bench import leftovers
@@ -66,7 +67,7 @@ def running(size: int) -> Iterator[Emitter]:
             while not service.dynamic_config.number_of_subscribers:
                 time.sleep(POLL_S)
             cpu, begin = time.process_time(), time.perf_counter()
-            for _ in range(count):
+            for _ in repeat(None, count):
                 sample = publisher.loan_slice_uninit(size)
                 ctypes.memmove(sample.payload_ptr, blob, size)
                 sample.assume_init().send()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from bench.peer import Cost
@@ -25,7 +26,7 @@ def running(size: int) -> Iterator[Emitter]:
         def emit(count: int) -> Cost:
             log = made.log
             cpu, begin = time.process_time(), time.perf_counter()
-            for _ in range(count):
+            for _ in repeat(None, count):
                 log("cache miss", key="a1", tried=3)
             return Cost(time.perf_counter() - begin, time.process_time() - cpu)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from bench.peer import Cost
@@ -40,7 +41,7 @@ def running(size: int) -> Iterator[Emitter]:
         load = made.span("load")
 
         def spans(count: int) -> None:
-            for _ in range(count):
+            for _ in repeat(None, count):
                 with load:
                     pass
 
