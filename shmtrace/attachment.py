@@ -9,12 +9,11 @@ import os
 import sys
 
 from . import layout
-from .context import make_context, segment_context
+from .context import address_of, make_context, segment_context
 from .errors import ChannelError, ChannelNotFound, ChannelRemoved
 from .layout import CONTROL, WRITER
 from .native import functions
 from .native.loader import libc, map_memory
-from .rescue import disown, rescue
 from .segment import open_segment
 
 TYPE_CHECKING = False  # see channel.py
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 MADV_WIPEONFORK = 18
 DESCRIPTOR_BYTES = 1536  # of a thread in glibc (struct pthread), as far as we look; it is longer
+_context_call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 _nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
 _lasting: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
@@ -87,13 +87,15 @@ def _find_value(key: ctypes.c_uint) -> int:
     if os.uname().machine != "x86_64" or not hasattr(libc, "gnu_get_libc_version"):
         return 0  # elsewhere the thread pointer is not the descriptor's address
     libc.pthread_self.restype = ctypes.c_size_t
-    mine, found = libc.pthread_self(), set(range(0, DESCRIPTOR_BYTES, 8))
-    for value in (mine, id(found)):  # both are addresses, so that nobody is surprised
+    mine = libc.pthread_self()
+    values = (mine, id(key))  # both are addresses, so that nobody is surprised
+    found = []
+    for value in values:
         libc.pthread_setspecific(key, ctypes.c_void_p(value))
-        words = (ctypes.c_size_t * (DESCRIPTOR_BYTES // 8)).from_address(mine)
-        found &= {8 * number for number, word in enumerate(words) if word == value}
+        found.append(memoryview(ctypes.string_at(mine, DESCRIPTOR_BYTES)).cast("Q").tolist())
     libc.pthread_setspecific(key, None)
-    return found.pop() if len(found) == 1 else 0
+    places = [8 * number for number, both in enumerate(zip(*found, strict=True)) if both == values]
+    return places[0] if len(places) == 1 else 0
 
 
 _threads: list[_Threads] = []  # one, once there is a channel
@@ -125,7 +127,7 @@ class Attachment:
             naming=id(self._naming),
             rescue=id(self._rescuing),
         )
-        disown(self.context)
+        _disown(self.context)
         if not mapped.is_streamed:
             self._rescue()
 
@@ -140,7 +142,9 @@ class Attachment:
 
     def _rescue(self, _cpu: int = 0) -> None:
         """Mode overwrite: no lane of this cpu was free, or no number of a writer; perhaps the dead hold some."""
-        try:  # noqa: SIM105  (contextlib is what a worker would wait for)
+        try:
+            from .rescue import rescue
+
             rescue(self.segment)
         except Exception:  # noqa: BLE001, S110  (the channel may have been removed, /proc may be closed to us)
             pass
@@ -161,6 +165,18 @@ class Attachment:
                 # a name that is cut in the middle of a character loses the character
                 encoded = encoded.decode(errors="ignore").encode()
                 self.segment.write(at + layout.fields_of(WRITER)[field], encoded.ljust(width, b"\0"))
+
+
+def _disown(context: bytes) -> None:
+    """Let go of what this process held as the program that it was before exec.  Before its first event."""
+    if _is_main_interpreter():  # a sub-interpreter's process holds what its main interpreter does
+        _context_call(functions("producer")["disown"])(address_of(context))
+
+
+def _is_main_interpreter() -> bool:
+    api = ctypes.pythonapi
+    api.PyInterpreterState_Get.restype = api.PyInterpreterState_Main.restype = ctypes.c_void_p
+    return bool(api.PyInterpreterState_Get() == api.PyInterpreterState_Main())
 
 
 def _process_name() -> str:

@@ -43,8 +43,3 @@ def read_clocks(kind: int) -> tuple[int, int, int]:
     clocks = (ctypes.c_uint64 * 3)()
     ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(functions("producer")["read_clocks"])(ctypes.addressof(clocks))
     return clocks[0], clocks[1], clocks[2]
-
-
-def known_clock(kind: int) -> int:
-    """The kind of clock that a segment names; if that is none, the one that its creator will have chosen."""
-    return kind if kind in (CLOCK_TSC, CLOCK_MONOTONIC) else choose_clock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .clock import known_clock
 from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, fields_of
 from .segment import open_semaphore
 
@@ -47,7 +46,7 @@ def segment_addresses(segment: Segment) -> dict[str, int]:
         "writers": base + geometry.writers_at,
         "descriptors": base + geometry.descriptors_at,
         "pages": base + geometry.pages_at,
-        "clock_kind": known_clock(segment.u32(CONTROL.clock_kind)),
+        "clock_kind": segment.clock_kind,
         "clock_limit": CLOCK_LIMIT,
         "cpu_slots": geometry.cpus,
         "lanes_per_cpu": geometry.lanes_per_cpu,

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .segment import Segment
 
 _rescue_lane = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-_disown = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
 def rescue(segment: Segment) -> None:
@@ -52,15 +51,3 @@ def give_back_lanes(segment: Segment) -> None:
         pass
     finally:
         os.close(file)
-
-
-def disown(context: bytes) -> None:
-    """Let go of what this process held as the program that it was before exec.  Before its first event."""
-    if _is_main_interpreter():  # a sub-interpreter's process holds what its main interpreter does
-        _disown(functions("producer")["disown"])(address_of(context))
-
-
-def _is_main_interpreter() -> bool:
-    api = ctypes.pythonapi
-    api.PyInterpreterState_Get.restype = api.PyInterpreterState_Main.restype = ctypes.c_void_p
-    return bool(api.PyInterpreterState_Get() == api.PyInterpreterState_Main())

@@ -160,6 +160,16 @@ class Segment:
         return self.mode != layout.MODE_OVERWRITE
 
     @property
+    def clock_kind(self) -> int:
+        """The clock of the stamps; if what stands there is none, the one that the creator will have chosen."""
+        kind = self.u32(CONTROL.clock_kind)
+        if kind in (layout.CLOCK_TSC, layout.CLOCK_MONOTONIC):
+            return kind
+        from .clock import choose_clock
+
+        return choose_clock()
+
+    @property
     def is_foreign(self) -> bool:
         """The channel is of another pid or time namespace: from here none of its processes can be judged."""
         return namespaces() != (self.u64(CONTROL.pid_namespace), self.u64(CONTROL.time_namespace))
@@ -239,15 +249,14 @@ def open_streamed(name: str) -> Segment:
 
 def _open_file(name: str) -> int:
     """The segment's descriptor.  Looked at first: the owner of a file can hold up those who open it."""
-    import posix_ipc
-
     path = segment_path(name)
     try:
         private = is_private(os.lstat(path))
-        file: int = posix_ipc.SharedMemory(object_name(name)).fd if private else -1
-    except (FileNotFoundError, posix_ipc.ExistentialError):
+        # as shm_open does it; a worker does not wait for the import of posix_ipc
+        file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC) if private else -1
+    except FileNotFoundError:
         raise ChannelNotFound(f"there is no channel {name!r}: make it with 'shmtrace create {name}'") from None
-    except (posix_ipc.Error, OSError) as error:  # the process has no descriptor left, for one
+    except OSError as error:  # the process has no descriptor left, for one
         raise SharedMemoryUnavailable(f"the channel {name!r} cannot be opened: {error}") from None
     if not private:
         raise foreign_channel(name, path)
@@ -295,7 +304,7 @@ def _check_segment(name: str, file: int) -> Geometry:
         raise ChannelIncompatible(f"{segment_path(name)} holds no channel: remove it with 'shmtrace remove {name}'")
 
     def number(field: str) -> int:
-        at = layout.fields_of(CONTROL)[field]
+        at = getattr(CONTROL, field)
         return int.from_bytes(head[at : at + layout.width_of(CONTROL, field)], "little")
 
     if number("version") != layout.VERSION:

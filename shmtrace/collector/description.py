@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import layout, wire
 from ..classes import describe
-from ..clock import known_clock, read_clocks
+from ..clock import read_clocks
 from ..layout import CONTROL
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ CALIBRATION_S = 0.05  # the least time over which the clock's frequency is measu
 
 def sound_clock(segment: Segment) -> tuple[int, int, int]:
     """The channel's clock and a reading of it: kind, cycles, ns.  Made anew if what the segment says makes no sense."""
-    kind = known_clock(segment.u32(CONTROL.clock_kind))
+    kind = segment.clock_kind
     cycles, steady = segment.u64(CONTROL.clock_cycles), segment.u64(CONTROL.clock_monotonic_ns)
     now = read_clocks(kind)
     rate = (now[0] - cycles) / max(now[1] - steady, 1)  # a GHz, more or less

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from .. import layout, wire
 from ..classes import classes
-from ..clock import known_clock, read_clocks
+from ..clock import read_clocks
 from ..layout import CONTROL, LANE, PAGE
 from ..stats import segment_stats, segment_writers
 
@@ -165,7 +165,7 @@ class Watch:
         segment = self.segment
         if not segment.is_streamed:
             return None
-        cycles, monotonic_ns, _ = read_clocks(known_clock(segment.u32(CONTROL.clock_kind)))
+        cycles, monotonic_ns, _ = read_clocks(segment.clock_kind)
         passed = cycles - segment.u64(CONTROL.clock_cycles)
         ns_a_cycle = (monotonic_ns - segment.u64(CONTROL.clock_monotonic_ns)) / passed if passed > 0 else 1.0
         stamps = (self._oldest_unsent(lane) for lane in range(segment.geometry.lanes))

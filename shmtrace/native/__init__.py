@@ -13,8 +13,7 @@ import stat
 import sys
 
 from ..notes import say
-from .loader import ObjectCodeError, load
-from .steps import is_watched
+from .loader import ObjectCodeError, hooks, load
 
 UNITS = {
     "producer": ("entry", "PRODUCER"),
@@ -81,7 +80,7 @@ def _is_private(status: os.stat_result) -> bool:
 def code_key(unit: str) -> str:
     """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu.  Raises OSError."""
     chosen = tuple(map(os.environ.get, CPU_VARIABLES))
-    parts = [repr((unit, is_watched(), sys.version, sys.abiflags, object.__basicsize__, chosen)).encode()]
+    parts = [repr((unit, bool(hooks), sys.version, sys.abiflags, object.__basicsize__, chosen)).encode()]
     here = os.path.dirname(__file__)
     above = os.path.dirname(here)
     sources = [os.path.join(here, name) for name in os.listdir(here)]

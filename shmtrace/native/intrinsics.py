@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ..layout import fields_of
-from . import steps
+from . import loader, steps
 
 Table = TypeVar("Table")
 
@@ -167,7 +167,7 @@ def step(typingctx: Any, number: Any) -> Any:
     """Here a step of the protocol follows (STEP).  No code, but for tests."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if steps.is_watched():
+        if loader.hooks:
             prototype = ir.FunctionType(ir.VoidType(), [_I64])
             builder.call(cgutils.get_or_insert_function(builder.module, prototype, steps.HOOK), args)
         return context.get_dummy_value()

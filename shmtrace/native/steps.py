@@ -35,8 +35,3 @@ def watch(function: Callable[[int], None]) -> None:
     address = ctypes.cast(watcher, ctypes.c_void_p).value
     assert address is not None
     loader.hooks[HOOK] = address
-
-
-def is_watched() -> bool:
-    """True if code is to call the function that was given to `watch`."""
-    return bool(_watchers)
