@@ -13,7 +13,8 @@ import stat
 import sys
 
 from ..notes import say
-from .loader import ObjectCodeError, hooks, load
+from . import loader
+from .loader import ObjectCodeError, load
 
 UNITS = {
     "producer": ("entry", "PRODUCER"),
@@ -80,7 +81,7 @@ def _is_private(status: os.stat_result) -> bool:
 def code_key(unit: str) -> str:
     """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu.  Raises OSError."""
     chosen = tuple(map(os.environ.get, CPU_VARIABLES))
-    parts = [repr((unit, bool(hooks), sys.version, sys.abiflags, object.__basicsize__, chosen)).encode()]
+    parts = [repr((unit, bool(loader.hooks), sys.version, sys.abiflags, object.__basicsize__, chosen)).encode()]
     here = os.path.dirname(__file__)
     above = os.path.dirname(here)
     sources = [os.path.join(here, name) for name in os.listdir(here)]
