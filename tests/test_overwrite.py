@@ -465,7 +465,7 @@ def test_a_producer_looks_for_the_dead_once_a_second(
 ) -> None:
     segment = segment_of(channel)
     looks: list[float] = []
-    monkeypatch.setattr("shmtrace.attachment.rescue", lambda _segment: looks.append(time.monotonic()))
+    monkeypatch.setattr("shmtrace.rescue.rescue", lambda _segment: looks.append(time.monotonic()))
     mine = (
         int.from_bytes(os.urandom(3), "little") << layout.OWNER_START_SHIFT | os.getpid() << layout.OWNER_PID_SHIFT | 1
     )
