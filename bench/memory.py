@@ -33,7 +33,7 @@ GIGABYTE = 10**9
 PROCESSES = 32  # of the trace that is repeated
 EVENTS = 30_000
 PAUSE_CYCLES = 1 << 20  # between two repetitions
-LOOK_S = 0.02
+LOOK_S = 0.02  # between two looks at a reader's memory
 COMMANDS = {
     "Parquet": ("convert", "-", "-o", "{directory}/events.parquet"),
     "tables": ("convert", "-", "-o", "{directory}/tables/"),

@@ -53,6 +53,7 @@ def measure(names: Sequence[str], seconds: float, environment: Mapping[str, str]
     samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in programs}
     with shmtrace_event.recorded_channel() as channel:
         complete = os.environ | dict(environment) | channel
+        complete.pop("PYTHONDONTWRITEBYTECODE", None)  # a worker's modules were compiled long ago
         for run in range(runs + 1):
             for name, program in programs.items():
                 found = _run(program, complete)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MADV_WIPEONFORK = 18
 DESCRIPTOR_BYTES = 1536  # of a thread in glibc (struct pthread), as far as we look; it is longer
-_context_call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 _nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
 _lasting: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
@@ -170,7 +169,8 @@ class Attachment:
 def _disown(context: bytes) -> None:
     """Let go of what this process held as the program that it was before exec.  Before its first event."""
     if _is_main_interpreter():  # a sub-interpreter's process holds what its main interpreter does
-        _context_call(functions("producer")["disown"])(address_of(context))
+        call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(functions("producer")["disown"])
+        call(address_of(context))
 
 
 def _is_main_interpreter() -> bool:

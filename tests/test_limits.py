@@ -80,7 +80,7 @@ def test_with_few_descriptors_attach_does_not_raise_and_says_once_what_is_short(
     """And advises nobody to remove a channel with which nothing is wrong."""
     states, said = python(
         """
-        import posix_ipc, shmtrace.channel
+        import shmtrace.channel
         states, free = [], used()
         for extra in range(30):
             limit(resource.RLIMIT_NOFILE, free + extra)
@@ -283,7 +283,7 @@ def test_output_that_cannot_be_written_is_one_line(channel: shmtrace.Channel, li
 def test_without_address_space_attach_does_not_raise(channel: shmtrace.Channel, spare_mb: int) -> None:
     state, said = python(
         f"""
-        import posix_ipc, shmtrace.channel
+        import shmtrace.channel
         size = int(open("/proc/self/statm").read().split()[0]) * 4096
         limit(resource.RLIMIT_AS, size + {spare_mb} * 2**20)
         attached = shmtrace.attach()

@@ -344,6 +344,18 @@ def test_the_key_follows_the_sources(tmp_path: Path) -> None:
     assert not set(keys) & {native.code_key(unit) for unit in native.UNITS}
 
 
+def test_the_key_does_not_follow_what_is_imported() -> None:
+    """A unit's module must not take the place of a name with which the key is made: both live in one package."""
+    program = """
+        from shmtrace import native
+        before = [native.code_key(unit) for unit in native.UNITS]
+        for module, _ in native.UNITS.values():
+            __import__(f"shmtrace.native.{module}")
+        assert before == [native.code_key(unit) for unit in native.UNITS]
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
+
+
 def test_processes_that_compile_at_the_same_time_leave_one_whole_file(tmp_path: Path) -> None:
     """Storing is atomic: whoever reads meanwhile finds the old file, the new one, or none."""
     path = tmp_path / "cache" / "unit.o"
