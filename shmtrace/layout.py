@@ -49,7 +49,7 @@ descriptor. Sequences and packet numbers wrap and are compared modulo; the whole
 there are two slots: the low bit of the packet number in `progress` says which one is valid.
 
 A table is a class of offsets: `LANE.owner` is an offset in bytes, in Python and (frozen) in jitted code.  The width of
-each field is its annotation, and `_check` asserts at import that the fields are aligned, in order and do not overlap.
+each field is its annotation; `tests/test_layout.py` asserts that the fields are aligned, in order and do not overlap.
 
 The second kind of table here, from CONTEXT on, is private to a process: it is how state reaches the jitted code.
 """
@@ -679,32 +679,3 @@ def possible_cpus() -> int:
             return int(file.read().strip().replace(",", "-").split("-")[-1]) + 1
     except (OSError, ValueError):
         return os.cpu_count() or 1
-
-
-def _check() -> None:
-    for table, size in (
-        (CONTROL, CONTROL_BYTES), (CPU, LINE_BYTES), (LANE, LANE_BYTES), (TOTALS, TOTALS_BYTES), (WRITER, WRITER_BYTES),
-        (CLASS, CLASS_BYTES), (PAGE, PAGE_BYTES), (CONTEXT, CONTEXT_BYTES),
-        (BLOCK, BLOCK_HEAD_BYTES), (SLOT, SLOT_BYTES),
-        (COLLECTOR, COLLECTOR_BYTES), (SEND, SEND_BYTES), (RING, RING_BYTES),
-        (PACKING, PACKING_BYTES), (COPY, COPY_BYTES), (RESERVATION, RESERVATION_BYTES),
-        (EVENT, EVENT_BYTES), (FIELD, FIELD_BYTES), (THREADS, THREADS_BYTES), (HERE, HERE_BYTES),
-        (PLACE, PLACE_BYTES),
-        (KERNELS, KERNELS_BYTES), (KNOWN, KNOWN_BYTES), (FUNCTIONS, FUNCTIONS_BYTES), (USE, USE_BYTES),
-    ):  # fmt: skip
-        end = 0
-        for field, offset in fields_of(table).items():
-            width = width_of(table, field)
-            assert offset >= end, f"{table.__name__}.{field} overlaps the field before it"
-            assert offset % min(width, 8) == 0, f"{table.__name__}.{field} is not aligned"
-            end = offset + width
-        assert end <= size, f"{table.__name__} is longer than {size} bytes"
-    assert SEQUENCE_BITS + PAGE_BITS + COMMITTED_BITS == 64
-    assert OWNER_WRITER_BITS + OWNER_PID_BITS + OWNER_START_BITS == 64
-    assert IDENTITY_ENDED == 1 << 63, "in jitted code the sign"
-    assert MAX_PAGE_SIZE < 1 << COMMITTED_BITS, "committed bytes must be able to say: full"
-    assert 2 * MAX_PAGES < 1 << (SEQUENCE_BITS - 1), "sequences are compared modulo"
-    assert LANE.progress == LINE_BYTES > LANE.taken, "producers and collector write different cache lines"
-
-
-_check()

@@ -44,7 +44,7 @@ Stamp = int  # cycles of the channel's clock
 _TSDL = {
     "U8": "uint8_t", "U16": "uint16_t", "U32": "uint32_t", "U64": "uint64_t", "Uuid": "uint8_t", "Stamp": "stamp_t",
 }  # fmt: skip
-_WIDTH = {"U8": 1, "U16": 2, "U32": 4, "U64": 8, "Uuid": 16, "Stamp": 8}
+WIDTHS = {"U8": 1, "U16": 2, "U32": 4, "U64": 8, "Uuid": 16, "Stamp": 8}
 
 
 class METADATA:
@@ -342,7 +342,7 @@ def metadata_packet(text: str, uuid: bytes) -> bytes:
     header = bytearray(METADATA_BYTES)
     for field, number in numbers.items():
         at = fields_of(METADATA)[field]
-        width = _WIDTH[METADATA.__annotations__[field]]
+        width = WIDTHS[METADATA.__annotations__[field]]
         header[at : at + width] = number.to_bytes(width, "little")
     header[METADATA.uuid : METADATA.uuid + 16] = uuid
     return bytes(header) + content
@@ -351,20 +351,3 @@ def metadata_packet(text: str, uuid: bytes) -> bytes:
 def padded(size: int) -> int:
     """Bytes of a record or packet of `size` bytes with the padding behind it."""
     return (size + RECORD_ALIGNMENT - 1) & -RECORD_ALIGNMENT
-
-
-def _check() -> None:
-    for table, size in (
-        (METADATA, METADATA_BYTES), (PACKET, PACKET_BYTES), (RECORD, RECORD_BYTES),
-        (WRITER_BODY, WRITER_BODY_BYTES), (LOSS_BODY, LOSS_BODY_BYTES), (CLOCK_BODY, CLOCK_BODY_BYTES),
-    ):  # fmt: skip
-        end = 0
-        for field, at in fields_of(table).items():
-            assert at == end, f"{table.__name__}.{field}: CTF lays fields out without gaps"
-            end = at + _WIDTH[table.__annotations__[field]]
-        assert end == size, f"{table.__name__} has {end} bytes, not {size}"
-    assert RECORD_BYTES % RECORD_ALIGNMENT == PACKET_BYTES % RECORD_ALIGNMENT == 0
-    assert {name for _, name, _ in RESERVED_EVENTS} == RESERVED_NAMES
-
-
-_check()

@@ -52,6 +52,48 @@ def test_a_field_stays_where_version_2_has_it(table: type, offsets: dict[str, in
     assert {field: layout.fields_of(table)[field] for field in offsets} == offsets
 
 
+TABLES = (
+    (layout.CONTROL, layout.CONTROL_BYTES), (layout.CPU, layout.LINE_BYTES), (layout.LANE, layout.LANE_BYTES),
+    (layout.TOTALS, layout.TOTALS_BYTES), (layout.WRITER, layout.WRITER_BYTES), (layout.CLASS, layout.CLASS_BYTES),
+    (layout.PAGE, layout.PAGE_BYTES), (layout.CONTEXT, layout.CONTEXT_BYTES), (layout.BLOCK, layout.BLOCK_HEAD_BYTES),
+    (layout.SLOT, layout.SLOT_BYTES), (layout.COLLECTOR, layout.COLLECTOR_BYTES), (layout.SEND, layout.SEND_BYTES),
+    (layout.RING, layout.RING_BYTES), (layout.PACKING, layout.PACKING_BYTES), (layout.COPY, layout.COPY_BYTES),
+    (layout.RESERVATION, layout.RESERVATION_BYTES), (layout.EVENT, layout.EVENT_BYTES),
+    (layout.FIELD, layout.FIELD_BYTES), (layout.THREADS, layout.THREADS_BYTES), (layout.HERE, layout.HERE_BYTES),
+    (layout.PLACE, layout.PLACE_BYTES), (layout.KERNELS, layout.KERNELS_BYTES), (layout.KNOWN, layout.KNOWN_BYTES),
+    (layout.FUNCTIONS, layout.FUNCTIONS_BYTES), (layout.USE, layout.USE_BYTES),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "size"), TABLES, ids=[table.__name__ for table, _ in TABLES])
+def test_fields_are_in_order_aligned_and_do_not_overlap(table: type, size: int) -> None:
+    end = 0
+    for field, offset in layout.fields_of(table).items():
+        width = layout.width_of(table, field)
+        assert offset >= end, f"{field} overlaps the field before it"
+        assert offset % min(width, 8) == 0, f"{field} is not aligned"
+        end = offset + width
+    assert end <= size
+
+
+def test_every_table_is_looked_at() -> None:
+    tables = {
+        value for name, value in vars(layout).items() if name.isupper() and value.__class__ is type and value is not int
+    }
+    assert tables == {table for table, _ in TABLES}
+
+
+def test_words_of_several_fields_are_full() -> None:
+    assert layout.SEQUENCE_BITS + layout.PAGE_BITS + layout.COMMITTED_BITS == 64
+    assert layout.OWNER_WRITER_BITS + layout.OWNER_PID_BITS + layout.OWNER_START_BITS == 64
+    assert layout.IDENTITY_ENDED == 1 << 63, "in jitted code the sign"
+
+
+def test_fields_hold_what_they_must_be_able_to_say() -> None:
+    assert layout.MAX_PAGE_SIZE < 1 << layout.COMMITTED_BITS, "committed bytes: that a page is full"
+    assert 2 * layout.MAX_PAGES < 1 << (layout.SEQUENCE_BITS - 1), "sequences are compared modulo"
+
+
 def test_the_magic_reads_as_text() -> None:
     assert layout.MAGIC.to_bytes(8, "little") == b"SHMTRACE"
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 
@@ -342,6 +343,31 @@ def test_the_key_follows_the_sources(tmp_path: Path) -> None:
     where, *keys = result.stdout.split()
     assert where.startswith(str(tmp_path))
     assert not set(keys) & {native.code_key(unit) for unit in native.UNITS}
+
+
+@pytest.mark.parametrize("damage", ["none", "cut", "wrong", "writable", "link"])
+def test_the_digest_of_the_sources_is_kept_and_believed_only_if_it_is_whole_and_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("SHMTRACE_CACHE", str(tmp_path))
+    tmp_path.chmod(0o700)
+    key = native.code_key("producer")
+    (kept,) = tmp_path.iterdir()
+    match damage:
+        case "cut":
+            kept.write_bytes(kept.read_bytes()[:-1])
+        case "wrong":
+            kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+        case "writable":
+            kept.chmod(0o666)
+            kept.write_bytes(b"?" * 16)
+        case "link":
+            kept.rename(tmp_path / "other")
+            kept.symlink_to("other")
+    read = Mock(side_effect=native._read)
+    monkeypatch.setattr(native, "_read", read)
+    assert native.code_key("producer") == key
+    assert any(call.args[0].endswith("layout.py") for call in read.mock_calls) == (damage != "none")
 
 
 def test_the_key_does_not_follow_what_is_imported() -> None:

@@ -33,6 +33,31 @@ def test_a_field_is_where_the_format_has_it(table: type, offsets: dict[str, int]
     assert fields_of(table) == offsets
 
 
+@pytest.mark.parametrize(
+    ("table", "size"),
+    [
+        (wire.METADATA, wire.METADATA_BYTES), (wire.PACKET, wire.PACKET_BYTES), (wire.RECORD, wire.RECORD_BYTES),
+        (wire.WRITER_BODY, wire.WRITER_BODY_BYTES), (wire.LOSS_BODY, wire.LOSS_BODY_BYTES),
+        (wire.CLOCK_BODY, wire.CLOCK_BODY_BYTES),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_fields_follow_each_other_without_gaps_as_in_ctf(table: type, size: int) -> None:
+    end = 0
+    for field, offset in fields_of(table).items():
+        assert offset == end, field
+        end = offset + wire.WIDTHS[table.__annotations__[field]]
+    assert end == size
+
+
+def test_records_and_packets_stay_aligned() -> None:
+    assert wire.RECORD_BYTES % wire.RECORD_ALIGNMENT == wire.PACKET_BYTES % wire.RECORD_ALIGNMENT == 0
+
+
+def test_each_reserved_event_has_a_reserved_name() -> None:
+    assert {name for _, name, _ in wire.RESERVED_EVENTS} == wire.RESERVED_NAMES
+
+
 def test_headers_have_the_sizes_of_the_format() -> None:
     assert (wire.PACKET_CONTEXT_AT, wire.PACKET_BYTES - wire.PACKET_CONTEXT_AT) == (24, 56)
     assert (wire.RECORD_BYTES, wire.METADATA_BYTES) == (16, 37)

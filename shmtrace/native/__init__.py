@@ -82,11 +82,7 @@ def code_key(unit: str) -> str:
     """A digest of all that shapes the code: our sources, the interpreter, the compiler, the cpu.  Raises OSError."""
     chosen = tuple(map(os.environ.get, CPU_VARIABLES))
     parts = [repr((unit, bool(loader.hooks), sys.version, sys.abiflags, object.__basicsize__, chosen)).encode()]
-    here = os.path.dirname(__file__)
-    above = os.path.dirname(here)
-    sources = [os.path.join(here, name) for name in os.listdir(here)]
-    sources += [os.path.join(above, "layout.py"), os.path.join(above, "wire.py"), os.path.join(above, "encoding.py")]
-    parts += [_read(path) for path in sorted(sources) if path.endswith(".py")]
+    parts.append(_digest_of_sources())
     for compiler in ("numba", "llvmlite"):
         # as an import would find it, without asking every finder
         versions = (os.path.join(entry, compiler, "_version.py") for entry in sys.path)
@@ -98,6 +94,28 @@ def code_key(unit: str) -> str:
     return _digest("", b"".join(parts)).hex()
 
 
+def _digest_of_sources() -> bytes:
+    """Kept in the cache, under what stat says of the sources: to read them takes a worker as long as all the rest."""
+    here = os.path.dirname(__file__)
+    above = os.path.dirname(here)
+    paths = [os.path.join(here, name) for name in os.listdir(here) if name.endswith(".py")]
+    paths += [os.path.join(above, name) for name in ("layout.py", "wire.py", "encoding.py")]
+    paths.sort()
+    looks = here
+    for path in paths:
+        status = os.stat(path)
+        looks += f" {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    key = f"sources-{_digest('', looks.encode()).hex()}"
+    directory = cache_directory()
+    kept = _kept(directory, key) if directory is not None else None
+    if kept is not None:
+        return kept
+    digest = _digest("", b"".join(map(_read, paths)))
+    if directory is not None:
+        _store(os.path.join(directory, key), _digest(key, digest) + digest)
+    return digest
+
+
 def _read(path: str, size: int = 0) -> bytes:
     """A file, or so much of one whose size the kernel does not tell."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -107,27 +125,33 @@ def _read(path: str, size: int = 0) -> bytes:
         os.close(file)
 
 
+def _kept(directory: str, key: str, suffix: str = "") -> bytes | None:
+    """What the cache keeps under this key; None if that is nothing, or damaged, or others could have written it."""
+    try:
+        file = os.open(os.path.join(directory, key + suffix), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or not _is_private(status):
+            return None
+        contents = os.read(file, status.st_size)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    kept = contents[DIGEST_BYTES:]
+    return kept if _digest(key, kept) == contents[:DIGEST_BYTES] else None
+
+
 def _from_cache(unit: str) -> dict[str, int] | None:
     directory = cache_directory()
     if directory is None:
         return None
     try:
-        key = f"{unit}-{code_key(unit)}"
-        file = os.open(os.path.join(directory, f"{key}.o"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (OSError, MemoryError):
-        return None
-    status = os.fstat(file)
-    if not stat.S_ISREG(status.st_mode) or not _is_private(status):
-        os.close(file)
-        return None
-    with open(file, "rb") as stream:
-        contents = stream.read()
-    code = contents[DIGEST_BYTES:]
-    if _digest(key, code) != contents[:DIGEST_BYTES]:
-        return None
-    try:
-        return load(code)
-    except (ObjectCodeError, OSError):
+        code = _kept(directory, f"{unit}-{code_key(unit)}", ".o")
+        return load(code) if code is not None else None
+    except (ObjectCodeError, OSError, MemoryError):
         return None
 
 
