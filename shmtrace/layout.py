@@ -398,11 +398,10 @@ class EVENT:
     threads: U64 = 64  # address of THREADS
     open: U64 = 72  # a span's begin: spans that have begun and not ended, about
     other: U64 = 80  # a span's begin: address of the cell of its end; of a hook: of FUNCTIONS
-    use_type: U64 = 88  # these are of a span's begin: the type of `span(3)`
-    use_call: U64 = 96  # address of the code that such a USE is called by
-    slow: U64 = 104  # PyObject *: called with the arguments of a `span(...)` that the code does not understand
-    decorate: U64 = 112  # PyObject *: called with a USE and a function
-    tell: U64 = 120  # PyObject *: called with nothing where the reader is to be told the user's context
+    uses: U64 = 88  # these are of a span's begin: address of USES
+    slow: U64 = 96  # PyObject *: called with the arguments of a `span(...)` that the code does not understand
+    decorate: U64 = 104  # PyObject *: called with a USE and a function
+    tell: U64 = 112  # PyObject *: called with nothing where the reader is to be told the user's context
 
 
 class USE:
@@ -416,6 +415,19 @@ class USE:
     span: U64 = 8  # PyObject *
     depth: U64 = 16  # spans that have begun and not ended
     number: U64 = 24  # of the one that is open; 0: there are several, USE_NOTHING: it is not recorded
+
+
+class USES:
+    """Of an interpreter: how to make a USE.
+
+    Those that are gone are kept for the next ones, as long as they are few and their fields are few: to ask for memory
+    takes longer than all the rest of a span that is off.  Each keeps its reference to its type.
+    """
+
+    type: U64 = 0  # PyTypeObject *
+    call: U64 = 8  # address of native/uses.use_call
+    free: U64 = 16  # the one that went last, whose word `span` has the one before it; 0: there is none
+    count: U64 = 24
 
 
 class FUNCTIONS:
@@ -532,8 +544,11 @@ RING_BYTES = 24
 PACKING_BYTES = 96
 COPY_BYTES = 40
 RESERVATION_BYTES = 32
-EVENT_BYTES = 128
+EVENT_BYTES = 120
 USE_BYTES = 32
+USE_ROOM = 64  # bytes of fields that there is room for in each USE
+USES_BYTES = 32
+USES_MOST = 64  # that are kept
 USE_NOTHING = 1 << 32
 KERNELS_BYTES, KNOWN_BYTES = 88, 48
 FUNCTIONS_BYTES = 40

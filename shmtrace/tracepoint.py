@@ -259,8 +259,9 @@ class Span(Event):
     """A stretch of time: `with span:`, `with span(3):`, `@span`, `@span(3)`, `span.begin(3)` and `span.end()`.
 
     Each span has a class of its own, derived from this one: the interpreter looks for `__enter__` and `__exit__` there,
-    and calls builtins that it finds without making bound methods of them.  The methods of this class take their place
-    where no object code is at hand, and the channel is off for good or still to be attached.
+    and calls builtins that it finds without making bound methods of them; it calls the span by the address at its end.
+    The methods of this class take their place where no object code is at hand, and the channel is off for good or still
+    to be attached.
     """
 
     __slots__ = ("_calls", "_end", "_start", "_stop", "_use", "begin", "end")
@@ -288,11 +289,12 @@ class Span(Event):
         self.begin = self._make("span_begin_call", METH_FASTCALL | METH_KEYWORDS, "begin", names)
         self.end = self._make("span_exit", METH_FASTCALL, "end", "*exception")
         self._use = self._make("span_use", METH_O, "use", "body, /")
-        use_type, use_call = _use_type()
-        self._set(EVENT.use_type, id(use_type))
-        self._set(EVENT.use_call, use_call)
+        self._set(EVENT.uses, ctypes.addressof(_uses()))
         mine: Any = type(self)
-        mine.__call__ = self._make("span_call", METH_FASTCALL | METH_KEYWORDS, "__call__", names)
+        if mine.__basicsize__ > Span.__basicsize__:
+            ctypes.c_uint64.from_address(id(self) + Span.__basicsize__).value = functions("typed")["span_call"]
+        else:  # it was made when there was no object code
+            mine.__call__ = self._make("span_call", METH_FASTCALL | METH_KEYWORDS, "__call__", names)
         mine.__enter__ = self._make("span_enter", METH_NOARGS, "__enter__", "/")
         mine.__exit__ = self._make("span_exit", METH_FASTCALL, "__exit__", "*exception")
 
@@ -416,29 +418,46 @@ def span_of(use: Any) -> tuple[Span, bytes]:
     return span, ctypes.string_at(at + layout.USE_BYTES, size)
 
 
-_use_types: list[tuple[Any, int]] = []  # once it is made
+def _span_type(*, has_code: bool) -> type[Span]:
+    """A class of its own for a span."""
+    if not has_code:
+        return type("Span", (Span,), {"__slots__": (), "__module__": __name__, "__doc__": Span.__doc__})
+    from .native.types import make_type
+
+    made: type[Span] = make_type(
+        f"{__name__}.Span",
+        base=Span,
+        basic_size=Span.__basicsize__ + 8,
+        vectorcall_at=Span.__basicsize__,
+        doc=Span.__doc__ or "",
+    )
+    return made
 
 
-def _use_type() -> tuple[Any, int]:
-    """The type of what `span(3)` gives, and the address of its code."""
-    if not _use_types:
+_made_uses: list[tuple[Any, Any]] = []  # USES, and the type in it, once they are made
+
+
+def _uses() -> Any:
+    """USES of this interpreter."""
+    if not _made_uses:
         from .native.types import DEALLOC, DESCRIPTOR_GET, make_type
 
         code = functions("typed")
         made = make_type(
-            "shmtrace.tracepoint.Use",
+            f"{__name__}.Use",
             {DEALLOC: code["use_end"]},
             basic_size=USE_AT + layout.USE_BYTES,
             item_size=1,
             vectorcall_at=USE_AT + USE.call,
             doc=Use.__doc__ or "",
         )
-        itself = make_type("shmtrace.tracepoint.Itself", {DESCRIPTOR_GET: code["use_get"]}, basic_size=USE_AT - 8)
+        itself = make_type(f"{__name__}.Itself", {DESCRIPTOR_GET: code["use_get"]}, basic_size=USE_AT - 8)
         make = ctypes.pythonapi.PyType_GenericAlloc
         make.restype, make.argtypes = ctypes.py_object, (ctypes.py_object, ctypes.c_ssize_t)
         made.__enter__ = made.__exit__ = make(itself, 0)
-        _use_types.append((made, code["use_call"]))
-    return _use_types[0]
+        words = (ctypes.c_uint64 * (layout.USES_BYTES // 8))(id(made), code["use_call"])
+        _made_uses.append((words, made))
+    return _made_uses[0][0]
 
 
 # -- how they are made
@@ -467,9 +486,8 @@ def make(channel: Channel, kind: str, name: str, level: str | int, fields: dict[
     if known is None:
         if kind == "begin":
             wire.split_fields(text)
-            known = type("Span", (Span,), {"__slots__": (), "__module__": __name__, "__doc__": Span.__doc__})(
-                channel, kind, name, number, text
-            )
+            has_code = is_ready("typed") or channel.segment is not None
+            known = _span_type(has_code=has_code)(channel, kind, name, number, text)
         else:
             known = KINDS[kind](channel, kind, name, number, text)
         known.prepare()

@@ -62,6 +62,7 @@ TABLES = (
     (layout.FIELD, layout.FIELD_BYTES), (layout.THREADS, layout.THREADS_BYTES), (layout.HERE, layout.HERE_BYTES),
     (layout.PLACE, layout.PLACE_BYTES), (layout.KERNELS, layout.KERNELS_BYTES), (layout.KNOWN, layout.KNOWN_BYTES),
     (layout.FUNCTIONS, layout.FUNCTIONS_BYTES), (layout.USE, layout.USE_BYTES),
+    (layout.USES, layout.USES_BYTES),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import textwrap
 import threading
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -254,6 +255,28 @@ def test_a_span_with_its_fields_may_be_used_inside_of_itself(tmp_path: Path) -> 
             pass
     begins, ends = trace.of_kind("begin"), trace.of_kind("end")
     assert [record.span for record in ends] == [record.span for record in reversed(begins)]
+
+
+def test_uses_whose_memory_is_used_again_keep_their_own_fields(tmp_path: Path) -> None:
+    """More than are kept, and with longer fields, given up and made anew in no order."""
+    texts = [f"{number}:{'x' * (number * 7 % 200)}" for number in range(300)]
+    random = Random(7)
+    with written(tmp_path / "trace") as trace:
+        load, other = trace.channel.span("load", text="str"), trace.channel.span("other", text="str", number="u64")
+        held: list[tuple[str, Any]] = []
+        entered = []
+        for number, text in enumerate(texts):
+            held.append((text, load(text) if number % 3 else other(text, number=number)))
+            if number % 5 == 4:
+                for _ in range(4):
+                    text, use = held.pop(random.randrange(len(held)))
+                    entered.append(text)
+                    with use:
+                        pass
+        del held, use
+    begun = [record.fields for record in trace.of_kind("begin")]
+    assert [fields["text"] for fields in begun] == entered
+    assert all(fields["text"].startswith(f"{fields['number']}:") for fields in begun if "number" in fields)
 
 
 def test_one_use_of_a_span_in_many_tasks_and_threads_at_a_time_is_a_span_in_each(tmp_path: Path) -> None:

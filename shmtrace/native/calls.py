@@ -18,6 +18,12 @@ def is_on(cell: int) -> bool:
     return load32(load64(context + CONTEXT.recording)) != 0 and load32(load64(cell + EVENT.enabled)) != 0
 
 
+@inlined
+def stays_off(cell: int) -> bool:
+    """Nothing is recorded, and nothing is to be done about that."""
+    return load64(load64(cell + EVENT.context) + CONTEXT.pending) == 0 and load64(cell + EVENT.strict) == 0
+
+
 @apart
 def attach_late(cell: int) -> int:
     """Nothing is recorded: attach the channel if that is still to be done.  1: now it is recorded; -1: an exception."""

@@ -60,6 +60,8 @@ from .lanes import (
 )
 from .recovery import reclaim_lane
 
+HAS_GIL = "t" not in sys.abiflags
+OBJECT_REFERENCES = 0  # ob_refcnt
 OBJECT_SLOT = object.__basicsize__  # of the first slot of a class without a base
 OBJECT_TYPE = object.__basicsize__ - 8  # ob_type is the last word of a PyObject
 BYTES_SIZE = object.__basicsize__  # ob_size of a PyVarObject
@@ -78,7 +80,6 @@ py_true = do.address_of("_Py_TrueStruct")
 py_false = do.address_of("_Py_FalseStruct")
 value_error = do.address_of("PyExc_ValueError")
 Py_IncRef = do.external("Py_IncRef", 1)
-PyBool_FromLong = do.external("PyBool_FromLong", 1)
 Py_DecRef = do.external("Py_DecRef", 1)
 PyObject_GetBuffer = do.external("PyObject_GetBuffer", 3, result_bits=32)
 PyBuffer_Release = do.external("PyBuffer_Release", 1)
@@ -92,11 +93,20 @@ too_long = do.text("a blob of %zd bytes: this channel takes at most %zd (the pag
 
 
 @inlined
+def new_reference(address: int) -> int:
+    """An object that is not immortal is given to Python, or kept.  Without a call: it would be the only one, often."""
+    if HAS_GIL:
+        store64(address + OBJECT_REFERENCES, load64(address + OBJECT_REFERENCES) + 1)
+    else:
+        Py_IncRef(address)
+    return address
+
+
+@inlined
 def boolean(value: bool) -> int:
     """A new reference to True or False."""
-    if IMMORTAL:
-        return py_true() if value else py_false()
-    return PyBool_FromLong(value)
+    address = py_true() if value else py_false()
+    return address if IMMORTAL else new_reference(address)
 
 
 @apart
@@ -221,12 +231,9 @@ def context_of(channel: int) -> int:
 
 @apart
 def attach_first(channel: int, identifier: int, data: int, size: int) -> int:
-    """Not recording.  A channel that is still to be attached is attached now, which leaves another context in it."""
+    """A channel that is still to be attached is attached now, which leaves another context in it."""
     do.cold()
-    pending = load64(context_of(channel) + CONTEXT.pending)
-    if pending == 0:
-        return boolean(False)
-    result = PyObject_CallOneArg(pending, channel)
+    result = PyObject_CallOneArg(load64(context_of(channel) + CONTEXT.pending), channel)
     if result == 0:
         return 0
     Py_DecRef(result)
@@ -247,6 +254,8 @@ def emit_checked(channel: int, identifier: int, data: int, size: int) -> int:
     if not likely(size <= limit):
         return refuse(size, limit)
     if is_off(context):
+        if likely(load64(context + CONTEXT.pending) == 0):
+            return boolean(False)
         return attach_first(channel, identifier, data, size)
     return emit(context, identifier, data, size)
 

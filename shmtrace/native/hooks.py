@@ -9,7 +9,17 @@ from __future__ import annotations
 from .. import layout
 from . import intrinsics as do
 from .calls import attach_late, call_python, end_record, is_on
-from .entry import BYTES_DATA, IMMORTAL, OBJECT_SLOT, OBJECT_TYPE, Py_DecRef, Py_IncRef, me_of, try_harder
+from .entry import (
+    BYTES_DATA,
+    IMMORTAL,
+    OBJECT_SLOT,
+    OBJECT_TYPE,
+    Py_DecRef,
+    Py_IncRef,
+    me_of,
+    new_reference,
+    try_harder,
+)
 from .intrinsics import frozen, likely, load32, load64, read64
 from .lanes import (
     CONTEXT,
@@ -44,9 +54,7 @@ base_exception = do.address_of("PyExc_BaseException")
 @inlined
 def none() -> int:
     """A new reference to None."""
-    if not IMMORTAL:
-        Py_IncRef(py_none())
-    return py_none()
+    return py_none() if IMMORTAL else new_reference(py_none())
 
 
 @inlined

@@ -16,7 +16,7 @@ import sys
 THREAD_STATE = "PyThreadState_GetUnchecked" if sys.version_info >= (3, 13) else "_PyThreadState_UncheckedGet"
 CODE_EXTRA = "PyUnstable_Code_GetExtra" if sys.version_info >= (3, 12) else "_PyCode_GetExtra"
 SYMBOLS = frozenset((
-    "PyBool_FromLong", "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get",
+    "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get",
     "PyContextVar_Set", "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyErr_SetInterrupt",
     "PyEval_RestoreThread", "PyEval_SaveThread", "PyExc_BaseException", "PyExc_ValueError", "PyFloat_AsDouble",
     "PyFloat_Type", "PyFrame_GetCode", "PyGILState_GetThisThreadState", "PyLong_AsLongLong", "PyLong_FromLong",

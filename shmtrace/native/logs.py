@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import wire
 from . import intrinsics as do
-from .calls import attach_late, call_python, is_on, needs_telling
+from .calls import attach_late, call_python, is_on, needs_telling, stays_off
 from .entry import BYTES_DATA, BYTES_SIZE, OBJECT_SLOT, OBJECT_TYPE, boolean, me_of, py_false, py_true, try_harder
 from .intrinsics import likely, load64
 from .lanes import RECORDED, copy_short, inlined, record
@@ -107,6 +107,8 @@ def log_call(self: int, args: int, count: int, names: int) -> int:
     """METH_FASTCALL | METH_KEYWORDS: `channel.log("cache miss", key="a1", tried=3)`."""
     cell = load64(self + OBJECT_SLOT) + BYTES_DATA
     if not likely(is_on(cell)):
+        if likely(stays_off(cell)):
+            return boolean(False)
         late = attach_late(cell)
         if late < 0:
             return 0

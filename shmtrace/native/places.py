@@ -6,11 +6,9 @@ one, and says that its context has not changed, and no Python code has set the v
 
 from __future__ import annotations
 
-import sys
-
 from .. import layout, wire
 from . import intrinsics as do
-from .entry import BYTES_DATA, BYTES_SIZE, Py_DecRef
+from .entry import BYTES_DATA, BYTES_SIZE, HAS_GIL, Py_DecRef
 from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
 from .lanes import BLOCK, CONTEXT, HERE, apart, block_here, inlined
 
@@ -18,7 +16,6 @@ EVENT, PLACE, THREADS = frozen(layout.EVENT), frozen(layout.PLACE), frozen(layou
 PLACE_BYTES, PLACE_SPANS, SPANS_AT_ONCE = layout.PLACE_BYTES, layout.PLACE_SPANS, layout.SPANS_AT_ONCE
 PLACE_WORD_BYTES, BEGIN_BYTES = wire.KIND_BYTES["event"], wire.KIND_BYTES["begin"]  # ahead of a class' own fields
 U32_MASK = 0xFFFF_FFFF
-HAS_GIL = "t" not in sys.abiflags
 PyErr_Clear = do.external("PyErr_Clear", 0)
 PyContextVar_Get = do.external("PyContextVar_Get", 3, result_bits=32)
 PyContextVar_Set = do.external("PyContextVar_Set", 2)

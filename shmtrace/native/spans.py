@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from . import intrinsics as do
-from .calls import attach_late, call_python, end_record, is_on, needs_telling, write
+from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
 from .entry import (
     BYTES_DATA,
     BYTES_SIZE,
     OBJECT_SLOT,
     Py_DecRef,
-    Py_IncRef,
     PyLong_FromLong,
     boolean,
     me_of,
+    new_reference,
     py_true,
     try_harder,
 )
@@ -169,13 +169,6 @@ def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
     return True
 
 
-@inlined
-def new_reference(address: int) -> int:
-    """An object that is given to Python."""
-    Py_IncRef(address)
-    return address
-
-
 @apart
 def begin_in_python(cell: int, args: int, count: int, names: int) -> int:
     """As `begin_with`, where Python has to look at it."""
@@ -191,6 +184,8 @@ def begin_in_python(cell: int, args: int, count: int, names: int) -> int:
 def begin_with(cell: int, args: int, count: int, names: int) -> int:
     """A span begins, if recording is on: 1; 0: it is not, or the arguments are wrong; -1: an exception."""
     if not likely(is_on(cell)):
+        if likely(stays_off(cell)):
+            return 0
         late = attach_late(cell)
         if late <= 0:
             if late == 0 and load64(cell + EVENT.strict) != 0:

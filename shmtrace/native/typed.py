@@ -11,7 +11,7 @@ shape would have to wait for a compiler.
 from __future__ import annotations
 
 from . import intrinsics as do
-from .calls import attach_late, call_python, end_record, is_on, needs_telling, write
+from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
 from .entry import BYTES_DATA, BYTES_SIZE, OBJECT_SLOT, boolean, me_of, try_harder
 from .intrinsics import likely, load64, read64, store64
 from .lanes import (
@@ -43,6 +43,8 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
     """METH_FASTCALL | METH_KEYWORDS: `request(200, latency=0.013, path="/index")`."""
     cell = load64(self + OBJECT_SLOT) + BYTES_DATA
     if not likely(is_on(cell)):
+        if likely(stays_off(cell)):
+            return boolean(False)
         late = attach_late(cell)
         if late < 0:
             return 0
@@ -90,6 +92,8 @@ def counter_call(self: int, value: int) -> int:
     """METH_O: `depth(17)`."""
     cell = load64(self + OBJECT_SLOT) + BYTES_DATA
     if not likely(is_on(cell)):
+        if likely(stays_off(cell)):
+            return boolean(False)
         late = attach_late(cell)
         if late < 0:
             return 0

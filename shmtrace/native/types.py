@@ -1,4 +1,4 @@
-"""Types made from addresses of machine code: `PyType_FromSpec` does the work.  They live as long as the process."""
+"""Types made from addresses of machine code: `PyType_FromSpecWithBases` does the work.  It copies what it is given."""
 
 from __future__ import annotations
 
@@ -43,29 +43,31 @@ class _Member(ctypes.Structure):
     )
 
 
-_kept: list[object] = []
-
-
 def make_type(
-    name: str, slots: dict[int, int], *, basic_size: int = 0, item_size: int = 0, vectorcall_at: int = 0, doc: str = ""
+    name: str,
+    slots: dict[int, int] | None = None,
+    *,
+    base: type | None = None,
+    basic_size: int = 0,
+    item_size: int = 0,
+    vectorcall_at: int = 0,
+    doc: str = "",
 ) -> Any:
     """A type with the functions at these addresses, by the numbers of their slots.
 
-    Python does not make objects of it.  With `vectorcall_at` objects have the address of their call at that offset.
+    Python makes objects of it if it has a base.  With `vectorcall_at` they have the address of their call at that
+    offset.
     """
-    flags = NO_INSTANTIATION
+    flags = NO_INSTANTIATION if base is None else 0
     text = ctypes.create_string_buffer(doc.encode())
-    slots = {**slots, DOC: ctypes.addressof(text)}
+    slots = {**(slots or {}), DOC: ctypes.addressof(text)}
+    members = (_Member * 2)(_Member(b"__vectorcalloffset__", MEMBER_SIZE, vectorcall_at, READ_ONLY))
     if vectorcall_at:
         flags |= HAS_VECTORCALL
-        members = (_Member * 2)(_Member(b"__vectorcalloffset__", MEMBER_SIZE, vectorcall_at, READ_ONLY))
         slots[MEMBERS] = ctypes.addressof(members)
         slots[CALL] = ctypes.cast(ctypes.pythonapi.PyVectorcall_Call, ctypes.c_void_p).value or 0
-        _kept.append(members)
     table = (_Slot * (len(slots) + 1))(*(_Slot(slot, value) for slot, value in sorted(slots.items())))
     spec = _Spec(name.encode(), basic_size, item_size, flags, ctypes.addressof(table))
-    make = ctypes.pythonapi.PyType_FromSpec
-    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p,)
-    made = make(ctypes.addressof(spec))
-    _kept.extend((text, table, spec, made))
-    return made
+    make = ctypes.pythonapi.PyType_FromSpecWithBases
+    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object)
+    return make(ctypes.addressof(spec), (base or object,))

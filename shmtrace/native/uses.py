@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from .. import layout
 from . import intrinsics as do
-from .calls import PyObject_Vectorcall, attach_late, is_on, needs_telling
+from .calls import PyObject_Vectorcall, attach_late, is_on, needs_telling, stays_off
 from .entry import (
     BYTES_DATA,
     BYTES_SIZE,
+    HAS_GIL,
+    OBJECT_REFERENCES,
     OBJECT_SLOT,
     OBJECT_TYPE,
     Py_DecRef,
     boolean,
+    new_reference,
 )
 from .intrinsics import frozen, likely, load64, read64, store64
-from .lanes import CONTEXT, apart, inlined
-from .places import BEGIN_BYTES, EVENT, HAS_GIL, own_place
-from .spans import begin_span, end_span, new_reference
+from .lanes import CONTEXT, apart, inlined, padded
+from .places import BEGIN_BYTES, EVENT, own_place
+from .spans import begin_span, end_span
 from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, py_none, values_buffer
 
-USE = frozen(layout.USE)
-USE_NOTHING, USE_BYTES = layout.USE_NOTHING, layout.USE_BYTES
+USE, USES = frozen(layout.USE), frozen(layout.USES)
+USE_NOTHING, USE_BYTES, USE_ROOM, USES_MOST = layout.USE_NOTHING, layout.USE_BYTES, layout.USE_ROOM, layout.USES_MOST
 USE_AT = object.__basicsize__ + 8  # behind the head of a PyVarObject
 FIELDS_AT = USE_AT + USE_BYTES
 COUNT_MASK = (1 << 63) - 1  # the highest bit says that the caller lends us a word ahead of the arguments
@@ -39,20 +42,47 @@ def cell_of(use: int) -> int:
 
 
 @inlined
-def new_use(span: int, cell: int, size: int) -> int:
-    """A use of a span with room for so many bytes of fields; 0 with an exception set."""
-    use = NewVar(read64(cell + EVENT.use_type), size)
-    if likely(use != 0):
-        at = use + USE_AT
-        store64(at + USE.call, read64(cell + EVENT.use_call))
-        store64(at + USE.span, new_reference(span))
-        store64(at + USE.depth, 0)
-        store64(at + USE.number, 0)
+def let_go(ours: int) -> None:
+    """A reference less to a span."""
+    if HAS_GIL and likely(load64(ours + OBJECT_REFERENCES) > 1):
+        store64(ours + OBJECT_REFERENCES, load64(ours + OBJECT_REFERENCES) - 1)
+    else:
+        Py_DecRef(ours)
+
+
+@apart
+def make_use(uses: int, size: int) -> int:
+    """A new object; 0 with an exception set."""
+    do.cold()
+    use = NewVar(read64(uses + USES.type), max(padded(size), USE_ROOM))
+    if use != 0:
+        store64(use + USE_AT + USE.call, read64(uses + USES.call))
     return use
 
 
-def span_call(self: int, args: int, count: int, names: int) -> int:
-    """METH_FASTCALL | METH_KEYWORDS: `load(3)`."""
+@inlined
+def new_use(span: int, cell: int, size: int) -> int:
+    """A use of a span with room for so many bytes of fields; 0 with an exception set."""
+    uses = read64(cell + EVENT.uses)
+    use = load64(uses + USES.free)
+    if likely(use != 0) and size <= USE_ROOM:
+        store64(uses + USES.free, load64(use + USE_AT + USE.span))
+        store64(uses + USES.count, load64(uses + USES.count) - 1)
+        store64(use + OBJECT_REFERENCES, 1)
+    else:
+        use = make_use(uses, size)
+        if use == 0:
+            return 0
+    store64(use + BYTES_SIZE, size)
+    store64(use + USE_AT + USE.span, new_reference(span))
+    store64(use + USE_AT + USE.depth, 0)
+    store64(use + USE_AT + USE.number, 0)
+    return use
+
+
+def span_call(self: int, args: int, flags: int, names: int) -> int:
+    """`load(3)`: a vectorcallfunc, and METH_FASTCALL | METH_KEYWORDS."""
+    count = flags & COUNT_MASK
     cell = load64(self + OBJECT_SLOT) + BYTES_DATA
     values = args
     fields = read64(cell + EVENT.fields_count)
@@ -70,7 +100,7 @@ def span_call(self: int, args: int, count: int, names: int) -> int:
         return PyObject_Vectorcall(read64(cell + EVENT.slow), args, count, names)
     use = new_use(self, cell, size)
     if likely(use != 0):
-        put_all(cell, use + FIELDS_AT, use + FIELDS_AT + size, converted)
+        put_all(cell, use + FIELDS_AT, use + FIELDS_AT + padded(size), converted)
     return use
 
 
@@ -97,6 +127,8 @@ def own_told_place(cell: int) -> int:
 def begin_use(cell: int, use: int) -> int:
     """A span begins, with the fields of a use; its number, 0: it is not recorded, -1: an exception."""
     if not likely(is_on(cell)):
+        if likely(stays_off(cell)):
+            return 0
         late = attach_late(cell)
         if late <= 0:
             return late
@@ -167,10 +199,18 @@ def use_call(use: int, args: int, flags: int, names: int) -> int:
 
 def use_end(use: int) -> int:
     """A use is gone: its destructor."""
-    kind, span = load64(use + OBJECT_TYPE), load64(use + USE_AT + USE.span)
-    PyObject_Free(use)
-    Py_DecRef(kind)
-    Py_DecRef(span)
+    span = load64(use + USE_AT + USE.span)
+    uses = read64(cell_of(use) + EVENT.uses)
+    count = load64(uses + USES.count)
+    if HAS_GIL and likely(load64(use + BYTES_SIZE) <= USE_ROOM) and likely(count < USES_MOST):
+        store64(use + USE_AT + USE.span, load64(uses + USES.free))
+        store64(uses + USES.free, use)
+        store64(uses + USES.count, count + 1)
+    else:
+        kind = load64(use + OBJECT_TYPE)
+        PyObject_Free(use)
+        Py_DecRef(kind)
+    let_go(span)
     return 0
 
 
