@@ -269,14 +269,13 @@ def test_uses_whose_memory_is_used_again_keep_their_own_fields(tmp_path: Path) -
             held.append((text, load(text) if number % 3 else other(text, number=number)))
             if number % 5 == 4:
                 for _ in range(4):
-                    text, use = held.pop(random.randrange(len(held)))
-                    entered.append(text)
+                    chosen, use = held.pop(random.randrange(len(held)))
+                    entered.append(chosen)
                     with use:
                         pass
-        del held, use
     begun = [record.fields for record in trace.of_kind("begin")]
     assert [fields["text"] for fields in begun] == entered
-    assert all(fields["text"].startswith(f"{fields['number']}:") for fields in begun if "number" in fields)
+    assert all(str(fields["text"]).startswith(f"{fields['number']}:") for fields in begun if "number" in fields)
 
 
 def test_one_use_of_a_span_in_many_tasks_and_threads_at_a_time_is_a_span_in_each(tmp_path: Path) -> None:
