@@ -32,6 +32,7 @@ LONG_RUN = 16  # rows that are moved a column at a time
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 INEXACT = 2.0**-50  # a quotient of doubles is off by less than this part of it
 SAFE = 2.0**62
+LAST_KEY = (1 << 63) - 1
 
 
 @inlined
@@ -283,12 +284,17 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
 
 
 @inlined
-def scaled(number: int, factor: int, divisor: int, ratio: float) -> tuple[bool, int]:
-    """`number * factor // divisor`, exact; False: its parts are too large for this."""
-    about = float(number) * ratio
-    if (abs(about) * INEXACT + 2.0) * float(divisor) >= SAFE or abs(about) >= SAFE:
-        return False, 0
-    result = int(about)
+def reach(factor: float, divisor: float) -> float:
+    """How far from its point a line may be followed by `scaled`."""
+    per_cycle = abs(factor) / divisor
+    exact = (SAFE / divisor - 4.0) / INEXACT
+    return min(exact, SAFE / 8.0) / max(per_cycle, 1.0)
+
+
+@inlined
+def scaled(number: int, factor: int, divisor: int, ratio: float) -> int:
+    """`number * factor // divisor`, exact within `reach`."""
+    result = int(float(number) * ratio)
     rest = do.minus(do.times(number, factor), do.times(result, divisor))  # both overflow alike
     while rest < 0:
         result -= 1
@@ -296,7 +302,7 @@ def scaled(number: int, factor: int, divisor: int, ratio: float) -> tuple[bool, 
     while rest >= divisor:
         result += 1
         rest -= divisor
-    return True, result
+    return result
 
 
 def convert(rows: int, line: int, at: int) -> int:
@@ -305,25 +311,25 @@ def convert(rows: int, line: int, at: int) -> int:
     all_cycles, walls, steady = (
         load64(rows + ROWS.cycles), load64(rows + ROWS.time), load64(rows + ROWS.monotonic),
     )  # fmt: skip
-    low, high, point = load64(line + LINE.low), load64(line + LINE.high), load64(line + LINE.cycles)
+    low, high, point = load64(line + LINE.low), load64(line + LINE.high), load64(line + LINE.cycles) ^ BIAS
     rise, run, drift = load64(line + LINE.rise), load64(line + LINE.run), load64(line + LINE.drift)
     monotonic, offset = load64(line + LINE.monotonic), load64(line + LINE.offset)
-    if run <= 0:  # there is no line yet
+    if run <= 0 or abs(float(monotonic)) >= SAFE / 4.0 or abs(float(offset)) >= SAFE:  # there is no line, or a wild one
         return at
     rising, drifting = float(rise) / float(run), float(drift) / float(run)
+    far = int(max(0.0, min(reach(float(rise), float(run)), reach(float(drift), float(run)))))
+    if point >= BIAS + far:
+        low = max(low, point - far)
+    if point <= LAST_KEY - far:
+        high = min(high, point + far)
     while at < count:
-        cycles = load64(all_cycles + 8 * at)
-        key = cycles ^ BIAS
-        gone = do.minus(cycles, point)
-        if key < low or key > high or (gone < 0) != (key < point ^ BIAS):
+        key = load64(all_cycles + 8 * at) ^ BIAS
+        if key < low or key > high:
             break
-        good, risen = scaled(gone, rise, run, rising)
-        well, drifted = (True, 0) if drift == 0 else scaled(gone, drift, run, drifting)
-        about = float(monotonic) + float(risen)
-        if not (good and well and abs(about) < SAFE and abs(about + float(offset) + float(drifted)) < SAFE):
-            break
-        store64(steady + 8 * at, monotonic + risen)
-        store64(walls + 8 * at, monotonic + risen + offset + drifted)
+        gone = key - point
+        time = monotonic + scaled(gone, rise, run, rising)
+        store64(steady + 8 * at, time)
+        store64(walls + 8 * at, time + offset + scaled(gone, drift, run, drifting))
         at += 1
     return at
 
