@@ -15,6 +15,7 @@ import select
 import stat
 import struct
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -78,6 +79,7 @@ from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Executor, Future
 
     from .decode import Fields
     from .description import Description, EventClass
@@ -205,15 +207,17 @@ def _read_directory(
     merged = np.array([lane.rows.address for lane in lanes], np.int64)
     heap = np.empty(len(lanes), np.int64)
     target = Rows(most, BYTES_AT_ONCE, finished=True)
-    while True:
-        why = decoder.code["merge"](address_of(merged), len(lanes), address_of(heap), target.address)
-        if why >= 0:
-            lanes[why].fill()
-            continue
-        yield from decoder.finish(target)
-        if why == ALL_DONE:
-            return
-        target = Rows(most, BYTES_AT_ONCE, finished=True)
+    with ThreadPoolExecutor(1) as pool:
+        while True:
+            why = decoder.code["merge"](address_of(merged), len(lanes), address_of(heap), target.address)
+            if why >= 0:
+                lanes[why].fill()
+                continue
+            yield from decoder.finish_beside(target, pool)
+            if why == ALL_DONE:
+                break
+            target = Rows(most, BYTES_AT_ONCE, finished=True)
+        yield from decoder.finished()
 
 
 class _LaneRows:
@@ -283,6 +287,7 @@ class Decoder:
         self._called: dict[int, Function] = {}  # functions of these
         self._line = words(LINE)
         self._before = 0  # rows
+        self._beside: tuple[Rows, Future[None]] | None = None  # rows that another thread may be at
         self._forget_line()
         self._set_tables(None)
 
@@ -290,6 +295,7 @@ class Decoder:
 
     def describe(self, text: str) -> Description:
         """Reads all that follows by this description."""
+        self._wait()
         description = describe(text)
         if self._clock is None:
             self._clock = Clock(description.clock)
@@ -477,6 +483,7 @@ class Decoder:
             self._writers[scope | number] = thread
 
     def _learn_thread(self, writer: Writer) -> int:
+        self._wait()
         thread = self._thread_numbers[writer] = len(self._threads)
         self._threads.append(writer)
         process = self._processes.get((writer.pid, writer.start))
@@ -575,21 +582,52 @@ class Decoder:
 
     def finish(self, rows: Rows) -> Iterator[Batch]:
         """The rows as a batch, if there are any, with what the order of time tells.  They are not used again."""
+        self._start(rows)
+        self._order(rows, 0, 0)
+        yield from self._end(rows)
+
+    def finish_beside(self, rows: Rows, pool: Executor) -> Iterator[Batch]:
+        """As `finish`, but the batch comes with the next call: other rows are decoded while jitted code orders these.
+
+        Whatever changes what that code reads waits until it is done.
+        """
+        self.waiting.append(rows)
+        before = list(self.finished())
+        self.waiting.pop()
+        self._start(rows)
+        self._beside = rows, pool.submit(self._order, rows, 0, 0)
+        yield from before
+
+    def finished(self) -> Iterator[Batch]:
+        """The batch that has not come yet."""
+        if self._beside is not None:
+            rows, _ = self._beside
+            self._wait()
+            self._beside = None
+            yield from self._end(rows)
+
+    def _wait(self) -> None:
+        """Until no other thread reads or writes anything of this."""
+        if self._beside is not None:
+            self._beside[1].result()
+
+    def _start(self, rows: Rows) -> None:
         self.convert(rows)
         self._forget_numbered()
+        self._spans.header[SPANS.before // 8], self._spans.header[SPANS.steps // 8] = self._before, 0
+
+    def _order(self, rows: Rows, at: int, kept: int) -> None:
+        rows.kept = self.code["finish"](rows.address, self._spans.address, self._calls.address, at, kept)
+
+    def _end(self, rows: Rows) -> Iterator[Batch]:
         count, spans = rows.count, self._spans
-        at = kept = 0
-        spans.header[SPANS.before // 8], spans.header[SPANS.steps // 8] = self._before, 0
-        while at < count:
-            kept = self.code["finish"](rows.address, spans.address, self._calls.address, at, kept)
-            at = int(spans.header[SPANS.at // 8])
-            if at < count:
-                at += self._stopped(rows, at)
+        while (at := int(spans.header[SPANS.at // 8])) < count:
+            self._order(rows, at + self._stopped(rows, at), rows.kept)
         self._before += count
         if spans.header[SPANS.steps // 8]:
-            self._tell_functions(rows, kept)
-        if kept:
-            yield self._batch({name: rows[name][:kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
+            self._tell_functions(rows, rows.kept)
+        if rows.kept:
+            yield self._batch({name: rows[name][: rows.kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
         self._forget_threads()
 
     def _stopped(self, rows: Rows, at: int) -> int:

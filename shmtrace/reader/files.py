@@ -8,8 +8,9 @@ import re
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
+from .. import wire
 from .errors import NotATrace
-from .stream import COLLECTORS_IDS, LIMIT_BYTES, Metadata, Parser, RecordDamaged, heads
+from .stream import COLLECTORS_IDS, LIMIT_BYTES, RECORD, Metadata, Parser, RecordDamaged, heads
 
 if TYPE_CHECKING:
     import pathlib
@@ -110,7 +111,7 @@ class Lane:
 
 
 def first_records(path: pathlib.Path, uuid: bytes, size: int) -> Iterator[list[Item]]:
-    """The packets of a lane's file, of which no more is looked at than the collector's records at their beginnings.
+    """The packets of a lane's file that begin with records of the collector, of which no more is looked at than those.
 
     Packets are found by their sizes.  If that leads to something that is none, the file is parsed as well.
     """
@@ -127,12 +128,25 @@ def _leaps(descriptor: int, uuid: bytes, size: int) -> Iterator[list[Item]]:
     at = 0
     while at < size:
         found = parser.beginning(os.pread(descriptor, HEAD_BYTES, at), at)
-        if found is not None and not _has_others(found[1]):
-            found = parser.beginning(os.pread(descriptor, found[0], at), at)
         if found is None or at + found[0] > size:
             raise ValueError
-        yield [found[1]]
-        at += found[0]
+        packet_bytes, packet = found
+        if _begins_with_others(packet):
+            at += packet_bytes
+            continue
+        if not _has_others(packet):
+            found = parser.beginning(os.pread(descriptor, packet_bytes, at), at)
+            if found is None:
+                raise ValueError
+            packet = found[1]
+        yield [packet]
+        at += packet_bytes
+
+
+def _begins_with_others(packet: Packet) -> bool:
+    """Whether its first record is not the collector's: so it is in most packets."""
+    at = wire.PACKET_BYTES + wire.RECORD_BYTES
+    return packet.content_bytes >= at and RECORD.unpack_from(packet.data, wire.PACKET_BYTES)[1] not in COLLECTORS_IDS
 
 
 def _has_others(packet: Packet) -> bool:

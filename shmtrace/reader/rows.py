@@ -103,6 +103,7 @@ class Rows:
         self.data = np.empty(0, np.uint8)
         self.header[ROWS.top // 8] = BIAS
         self.converted = 0  # so many have times
+        self.kept = 0  # of those that are in order, so many are of the batch
         self.place = 0  # number of the file of which they are
         self._grow(rows, room)
 
