@@ -37,7 +37,7 @@ def test_top_shows_rates_and_obeys_its_keys(new_name: Callable[[], str], tmp_pat
     async def use() -> None:
         app = Top(None, 0.3)
         async with app.run_test(size=size) as pilot:
-            for _ in range(200):
+            for _ in range(3000):
                 with load:
                     request(200)
                 await asyncio.sleep(0.002)
