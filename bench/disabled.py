@@ -47,8 +47,8 @@ class Empty:
 
 def floor() -> dict[str, dict[str, Any]]:
     """For each shape the names in its statement, as empty builtins."""
+    from shmtrace.native.access import Py_IncRef, boolean
     from shmtrace.native.compiler import compile_object
-    from shmtrace.native.entry import Py_IncRef, boolean
     from shmtrace.native.loader import load
 
     def nothing_with_one(_self: int, _argument: int) -> int:

@@ -15,6 +15,7 @@ __all__ = [
     "InvalidGeometry",
     "InvalidName",
     "NotEnoughSharedMemory",
+    "PythonUnsupported",
     "RecorderRunning",
     "RuntimeDirectoryError",
     "SharedMemoryUnavailable",
@@ -94,3 +95,7 @@ class SharedMemoryUnavailable(ShmtraceError, OSError):
 
 class RuntimeDirectoryError(ShmtraceError, OSError):
     """The directory of the FIFOs is not a private directory of this user."""
+
+
+class PythonUnsupported(ShmtraceError):
+    """This interpreter keeps its objects in a way that shmtrace does not know."""

@@ -477,13 +477,10 @@ class FIELD:
 
 
 class THREADS:
-    """Of a process: how to find out whose PLACE it is; see place.py.  Offsets are 0 where that cannot be known."""
+    """Of a process: what all its threads' PLACEs have in common; see place.py."""
 
-    context_at: U64 = 0  # in a thread's state: offset of its current context
-    entered_at: U64 = 8  # in a context: offset of a word that is not 0 while code runs in it
-    version_at: U64 = 16  # in a thread's state: offset of a number that changes with its current context
-    changes: U64 = 24  # of a PLACE's ContextVar by Python code
-    forks: U64 = 32  # by which this process came from the one that imported us
+    changes: U64 = 0  # of a PLACE's ContextVar by Python code
+    forks: U64 = 8  # by which this process came from the one that imported us
     spans: U64 = 64  # numbers given out, by atomic addition
     tasks: U64 = 72
 

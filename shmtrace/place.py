@@ -3,9 +3,8 @@
 The value of one ContextVar, so that it is one for each thread, asyncio task and greenlet: a `bytes` whose payload
 (layout.PLACE) the jitted code changes in place.  Whose it is, is told by the address of the thread state's current
 Context: a task that has inherited somebody else's makes its own at its first span.  No function of the interpreter
-gives that address without a copy of the Context, so it is read from the thread's state.  Where it lies there is found
-out here, by looking at two Contexts that are known.  If it is not found, each span sets a new value, which is right,
-too, but slower.
+gives that address without a copy of the Context, so it is read from the thread's state (native/objects.py).  Where that
+is not possible, each span sets a new value, which is right, too, but slower.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ import os
 import struct
 
 from . import layout
+from .context import address_of
 from .layout import PLACE, THREADS
-
-STATE_BYTES, CONTEXT_BYTES = 1024, 64  # of a thread's state and a Context, as far as we look
 
 variable: contextvars.ContextVar[bytes] = contextvars.ContextVar("shmtrace")
 fields: contextvars.ContextVar[dict[str, object]] = contextvars.ContextVar("shmtrace context")  # of the user's context
@@ -27,46 +25,6 @@ threads = (ctypes.c_uint64 * (layout.THREADS_BYTES // 8))()
 _numbers = itertools.count(1)  # of users' contexts
 _HEAD = struct.Struct("<I4x2I")
 assert (PLACE.current, PLACE.context, PLACE.task) == (0, 8, 12)
-
-
-def _thread_state() -> int:
-    get = ctypes.pythonapi.PyThreadState_Get
-    get.restype = ctypes.c_void_p
-    return int(get())
-
-
-def _words(address: int, size: int) -> list[int]:
-    return list((ctypes.c_uint64 * (size // 8)).from_address(address))
-
-
-def _find_context() -> tuple[int, int, int]:
-    """What THREADS says of a thread's state and a Context; zeros if it cannot be told without doubt."""
-    one, other = contextvars.copy_context(), contextvars.copy_context()
-    before = _words(_thread_state(), STATE_BYTES)
-    seen = [context.run(lambda: _words(_thread_state(), STATE_BYTES)) for context in (one, other)]
-    after = _words(_thread_state(), STATE_BYTES)
-    number = range(len(before))
-    current = [at for at in number if (seen[0][at], seen[1][at]) == (id(one), id(other))]
-    # it counts each time that code begins or ends to run in a Context
-    versions = [at for at in number if [seen[0][at], seen[1][at], after[at]] == [before[at] + n for n in (1, 3, 4)]]
-
-    def flags() -> list[int]:
-        return list((ctypes.c_uint32 * (CONTEXT_BYTES // 4)).from_address(id(one)))
-
-    inside, outside = one.run(flags), flags()
-    head = object.__basicsize__ // 4
-    entered = [at for at in range(head, CONTEXT_BYTES // 4) if (inside[at], outside[at]) == (1, 0)]
-    if len(current) != 1 or len(versions) != 1 or len(entered) != 1:
-        return 0, 0, 0
-    return 8 * current[0], 4 * entered[0], 8 * versions[0]
-
-
-def _start() -> None:
-    for at, value in zip((THREADS.context_at, THREADS.entered_at, THREADS.version_at), _find_context(), strict=True):
-        threads[at // 8] = value
-
-
-_start()
 
 
 def forks() -> int:
@@ -111,8 +69,7 @@ def set_number(at: int, value: int, width: int = 8) -> None:
     """Change a field of this task's PLACE, for those who inherited it, too."""
     place = variable.get(None)
     if place is not None:
-        address = id(place) + bytes.__basicsize__ - 1 + at
-        ctypes.memmove(address, value.to_bytes(width, "little"), width)
+        ctypes.memmove(address_of(place) + at, value.to_bytes(width, "little"), width)
 
 
 def set_context(context: int, values: dict[str, object]) -> None:

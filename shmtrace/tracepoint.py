@@ -20,6 +20,7 @@ from .known import add as remember
 from .layout import CONTEXT, CONTROL, EVENT, USE
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
+from .native.objects import VAR_BYTES, VAR_SIZE
 from .notes import say
 
 TYPE_CHECKING = False  # see channel.py
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 NAME_LIMIT = 200  # bytes
-USE_AT = object.__basicsize__ + 8  # behind the head of a PyVarObject
 MOST_SITES = 1000  # call sites that are warned of
 CALL_DOC = """{name}($self, {arguments})
 --
@@ -412,9 +412,9 @@ def span_of(use: Any) -> tuple[Span, bytes]:
     """The span of a use, and its fields."""
     if isinstance(use, Use):
         return use.span, use._body or b""  # noqa: SLF001
-    at = id(use) + USE_AT
+    at = id(use) + VAR_BYTES
     span: Span = ctypes.cast(ctypes.c_void_p.from_address(at + USE.span).value or 0, ctypes.py_object).value
-    size = ctypes.c_ssize_t.from_address(at - 8).value
+    size = ctypes.c_ssize_t.from_address(id(use) + VAR_SIZE).value
     return span, ctypes.string_at(at + layout.USE_BYTES, size)
 
 
@@ -446,12 +446,12 @@ def _uses() -> Any:
         made = make_type(
             f"{__name__}.Use",
             {DEALLOC: code["use_end"]},
-            basic_size=USE_AT + layout.USE_BYTES,
+            basic_size=VAR_BYTES + layout.USE_BYTES,
             item_size=1,
-            vectorcall_at=USE_AT + USE.call,
+            vectorcall_at=VAR_BYTES + USE.call,
             doc=Use.__doc__ or "",
         )
-        itself = make_type(f"{__name__}.Itself", {DESCRIPTOR_GET: code["use_get"]}, basic_size=USE_AT - 8)
+        itself = make_type(f"{__name__}.Itself", {DESCRIPTOR_GET: code["use_get"]}, basic_size=object.__basicsize__)
         make = ctypes.pythonapi.PyType_GenericAlloc
         make.restype, make.argtypes = ctypes.py_object, (ctypes.py_object, ctypes.c_ssize_t)
         made.__enter__ = made.__exit__ = make(itself, 0)

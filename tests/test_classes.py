@@ -73,7 +73,7 @@ def test_a_class_defined_while_somebody_reads_is_described_before_its_first_reco
 @pytest.fixture(scope="module")
 def record_as() -> Callable[[bytes, int, bytes], int]:
     """Records a body under any id, with the code that tracepoints will have: the core, compiled for this test."""
-    from shmtrace.native import entry, lanes
+    from shmtrace.native import lanes, objects
     from shmtrace.native.compiler import compile_object
 
     record, register, registered = lanes.record, lanes.register, lanes.registered
@@ -88,6 +88,6 @@ def record_as() -> Callable[[bytes, int, bytes], int]:
     call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(code["record_body"])
 
     def address(value: bytes) -> int:
-        return id(value) + entry.BYTES_DATA
+        return id(value) + objects.BYTES_DATA
 
     return lambda context, identifier, body: int(call(address(context), identifier, address(body), len(body)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import layout
 from ..native import intrinsics as do
-from ..native.entry import BYTES_DATA, OBJECT_SLOT
+from ..native.access import held_by
 from ..native.intrinsics import frozen, likely, load32, load64, read64
 from ..native.lanes import (
     CONTEXT,
@@ -31,7 +31,7 @@ place_out = do.scratch(16)
 @inlined
 def channel_context(channel: int) -> int:
     """Address of a channel's CONTEXT."""
-    return load64(channel + OBJECT_SLOT) + BYTES_DATA
+    return held_by(channel)
 
 
 @inlined

@@ -27,7 +27,7 @@ from .. import layout, wire
 from ..channel import Channel
 from ..native import code_key
 from ..native import intrinsics as do
-from ..native.entry import BYTES_DATA, OBJECT_SLOT
+from ..native.access import BYTES_DATA, METHOD_SELF, OBJECT_SLOT
 from ..native.lanes import inlined
 from ..tracepoint import Counter, Span, Tracepoint
 from . import SYMBOL, enter, place, records
@@ -35,7 +35,6 @@ from . import SYMBOL, enter, place, records
 llvm.initialize_native_asmparser()
 place()
 _I64 = ir.IntType(64)
-SELF_AT = object.__basicsize__ + 8  # m_self of a builtin, im_self of a method
 VERSION = code_key("kernel")
 
 
@@ -178,8 +177,12 @@ def unbox_cell(kind: Any, thing: Any, c: Any) -> Any:
         return c.builder.load(c.builder.inttoptr(address, _I64.as_pointer()))
 
     owner = c.builder.ptrtoint(thing, _I64)
-    if not kind.is_object:
-        owner = load(c.builder.add(owner, _I64(SELF_AT)))
+    if not kind.is_object and METHOD_SELF != 0:
+        owner = load(c.builder.add(owner, _I64(METHOD_SELF)))
+    elif not kind.is_object:
+        found = c.pyapi.object_getattr_string(thing, "__self__")
+        c.pyapi.decref(found)  # its method, an argument of the kernel, has it
+        owner = c.builder.ptrtoint(found, _I64)
     if kind.kind != "channel":
         owner = c.builder.add(load(c.builder.add(owner, _I64(OBJECT_SLOT))), _I64(BYTES_DATA))
     return NativeValue(owner)

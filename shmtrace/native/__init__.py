@@ -174,7 +174,10 @@ def _compile(unit: str) -> None:
         from importlib import import_module
 
         from .compiler import compile_object
+        from .objects import KNOWN, VERSION
 
+        if unit == "producer" and VERSION not in KNOWN:
+            say("this shmtrace does not know this version of Python: it asks where it would look, which is slower")
         module, entries = UNITS[unit]
         _compiling.append(unit)
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from . import intrinsics as do
-from .entry import Py_DecRef, PyObject_CallOneArg, boolean, me_of, try_harder
+from .access import Py_DecRef, boolean
+from .entry import PyObject_CallOneArg, me_of, try_harder
 from .intrinsics import likely, load32, load64, read64
 from .lanes import CONTEXT, CONTROL, RECORD_BYTES, RECORDED, apart, commit, give_back, inlined, padded, record
 from .places import EVENT, PLACE, THREADS

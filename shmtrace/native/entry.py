@@ -10,10 +10,9 @@ reservation, which keeps its lane for the length of a block; `reserve` and `sett
 
 from __future__ import annotations
 
-import sys
-
 from .. import layout, wire
 from . import intrinsics as do
+from .access import BYTES_DATA, VAR_SIZE, Py_DecRef, boolean, bytes_type, held_by, type_of
 from .intrinsics import frozen, likely, load32, load64, read64, store64, store64_release
 from .lanes import (
     BLOCK,
@@ -58,29 +57,17 @@ from .lanes import (
     take,
     wait_for_page,
 )
+from .objects import BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE
 from .recovery import reclaim_lane
 
-HAS_GIL = "t" not in sys.abiflags
-OBJECT_REFERENCES = 0  # ob_refcnt
-OBJECT_SLOT = object.__basicsize__  # of the first slot of a class without a base
-OBJECT_TYPE = object.__basicsize__ - 8  # ob_type is the last word of a PyObject
-BYTES_SIZE = object.__basicsize__  # ob_size of a PyVarObject
-BYTES_DATA = bytes.__basicsize__ - 1
-BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE = 80, 0, 16  # struct Py_buffer: buf, obj, len, ...
 CLOCK_TRIES, REALTIME = 8, 0
-IMMORTAL = sys.version_info >= (3, 12)  # True and False are not counted
 ID_BLOB = wire.ID_BLOB
 IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
 RESERVATION = frozen(layout.RESERVATION)
 RESERVE_LATER, RESERVED = layout.RESERVE_LATER, layout.RESERVED
 
 py_buffer = do.scratch(BUFFER_BYTES)
-bytes_type = do.address_of("PyBytes_Type")
-py_true = do.address_of("_Py_TrueStruct")
-py_false = do.address_of("_Py_FalseStruct")
 value_error = do.address_of("PyExc_ValueError")
-Py_IncRef = do.external("Py_IncRef", 1)
-Py_DecRef = do.external("Py_DecRef", 1)
 PyObject_GetBuffer = do.external("PyObject_GetBuffer", 3, result_bits=32)
 PyBuffer_Release = do.external("PyBuffer_Release", 1)
 PyErr_Format = do.external("PyErr_Format", 4, variadic=True)
@@ -90,23 +77,6 @@ PyEval_SaveThread = do.external("PyEval_SaveThread", 0)
 PyEval_RestoreThread = do.external("PyEval_RestoreThread", 1)
 PyErr_CheckSignals = do.external("PyErr_CheckSignals", 0, result_bits=32)
 too_long = do.text("a blob of %zd bytes: this channel takes at most %zd (the page size decides, up to 65535)")
-
-
-@inlined
-def new_reference(address: int) -> int:
-    """An object that is not immortal is given to Python, or kept.  Without a call: it would be the only one, often."""
-    if HAS_GIL:
-        store64(address + OBJECT_REFERENCES, load64(address + OBJECT_REFERENCES) + 1)
-    else:
-        Py_IncRef(address)
-    return address
-
-
-@inlined
-def boolean(value: bool) -> int:
-    """A new reference to True or False."""
-    address = py_true() if value else py_false()
-    return address if IMMORTAL else new_reference(address)
 
 
 @apart
@@ -226,7 +196,7 @@ def is_off(context: int) -> bool:
 @inlined
 def context_of(channel: int) -> int:
     """Address of a channel's CONTEXT."""
-    return load64(channel + OBJECT_SLOT) + BYTES_DATA
+    return held_by(channel)
 
 
 @apart
@@ -274,8 +244,8 @@ def emit_buffer(channel: int, identifier: int, blob: int) -> int:
 
 def channel_event(channel: int, blob: int) -> int:
     """METH_O: `channel.event(blob)`."""
-    if likely(load64(blob + OBJECT_TYPE) == bytes_type()):
-        return emit_checked(channel, ID_BLOB, blob + BYTES_DATA, load64(blob + BYTES_SIZE))
+    if likely(type_of(blob) == bytes_type()):
+        return emit_checked(channel, ID_BLOB, blob + BYTES_DATA, load64(blob + VAR_SIZE))
     return emit_buffer(channel, ID_BLOB, blob)
 
 

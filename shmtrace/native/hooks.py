@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from .. import layout
 from . import intrinsics as do
+from .access import Py_DecRef, Py_IncRef, held_by, none, type_of
 from .calls import attach_late, call_python, end_record, is_on
-from .entry import (
-    BYTES_DATA,
-    IMMORTAL,
-    OBJECT_SLOT,
-    OBJECT_TYPE,
-    Py_DecRef,
-    Py_IncRef,
-    me_of,
-    new_reference,
-    try_harder,
-)
+from .entry import me_of, try_harder
 from .intrinsics import frozen, likely, load32, load64, read64
 from .lanes import (
     CONTEXT,
@@ -37,7 +28,6 @@ from .lanes import (
 from .loader import CODE_EXTRA
 from .places import EVENT, pointer_out
 from .spans import end_failed
-from .values import py_none
 
 FUNCTIONS = frozen(layout.FUNCTIONS)
 FUNCTION_UNWANTED = layout.FUNCTION_UNWANTED - (1 << 64)  # as int64
@@ -49,12 +39,6 @@ code_extra = do.external(CODE_EXTRA, 3, result_bits=32)
 frame_code = do.external("PyFrame_GetCode", 1)
 argument_out = do.scratch(8)
 base_exception = do.address_of("PyExc_BaseException")
-
-
-@inlined
-def none() -> int:
-    """A new reference to None."""
-    return py_none() if IMMORTAL else new_reference(py_none())
 
 
 @inlined
@@ -165,7 +149,7 @@ def see_unwind(cell: int, code: int, kind: int) -> int:
 
 def function_step(self: int, args: int, count: int) -> int:
     """METH_FASTCALL: PY_START, PY_RESUME, PY_RETURN, PY_YIELD, whose first argument is the code."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     seen = see(cell, load64(args))
     if likely(seen == SEEN):
         return none()
@@ -178,13 +162,13 @@ def function_step(self: int, args: int, count: int) -> int:
 
 def function_throw(self: int, args: int, count: int) -> int:
     """METH_FASTCALL: PY_THROW: a generator goes on with an exception.  The interpreter cannot disable this."""
-    return none() if see(load64(self + OBJECT_SLOT) + BYTES_DATA, load64(args)) != FAILED else 0
+    return none() if see(held_by(self), load64(args)) != FAILED else 0
 
 
 def function_unwind(self: int, args: int, count: int) -> int:
     """METH_FASTCALL: PY_UNWIND, whose third argument is the exception."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
-    kind = load64(load64(args + 16) + OBJECT_TYPE)
+    cell = held_by(self)
+    kind = type_of(load64(args + 16))
     return none() if see_unwind(cell, load64(args), kind) != FAILED else 0
 
 
@@ -192,7 +176,7 @@ def function_profile(self: int, frame: int, what: int, argument: int) -> int:
     """Py_tracefunc for PyEval_SetProfile, up to 3.11.  It does not say which exception a function was left by."""
     if what not in (PROFILE_CALL, PROFILE_RETURN):
         return 0
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     functions = read64(cell + EVENT.other)
     code = frame_code(frame)
     if what == PROFILE_CALL:

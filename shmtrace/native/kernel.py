@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from .. import layout
 from . import intrinsics as do
-from .entry import BYTES_DATA, OBJECT_SLOT, Py_DecRef, PyEval_RestoreThread, PyEval_SaveThread, PyObject_CallOneArg
+from .access import Py_DecRef, PyErr_Clear, held_by
+from .entry import PyEval_RestoreThread, PyEval_SaveThread, PyObject_CallOneArg
 from .intrinsics import frozen, load32, load64, read64, store64
 from .lanes import (
     CONTEXT,
@@ -39,7 +40,6 @@ UNSURE = -1
 strcmp = do.external("strcmp", 2, result_bits=32)
 dprintf = do.external("dprintf", 3, variadic=True, result_bits=32)
 Py_AddPendingCall = do.external("Py_AddPendingCall", 2, result_bits=32)
-PyErr_Clear = do.external("PyErr_Clear", 0)
 PyErr_SetInterrupt = do.external("PyErr_SetInterrupt", 0)
 PyGILState_GetThisThreadState = do.external("PyGILState_GetThisThreadState", 0)
 current_state = do.external(THREAD_STATE, 0)
@@ -61,7 +61,7 @@ def has_gil() -> bool:
 @inlined
 def context_of_cell(cell: int, is_channel: int) -> int:
     """Address of the CONTEXT as it is now."""
-    return load64(cell + OBJECT_SLOT) + BYTES_DATA if is_channel != 0 else load64(cell + EVENT.context)
+    return held_by(cell) if is_channel != 0 else load64(cell + EVENT.context)
 
 
 @inlined
@@ -149,7 +149,7 @@ def kernel_attach(context: int, channel: int, table: int) -> int:
 
 def kernel_attach_pending(channel: int) -> int:
     """Called by the main thread's interpreter."""
-    pending = load64(load64(channel + OBJECT_SLOT) + BYTES_DATA + CONTEXT.pending)
+    pending = load64(held_by(channel) + CONTEXT.pending)
     if pending == 0:
         return 0
     result = PyObject_CallOneArg(pending, channel)

@@ -15,18 +15,18 @@ import sys
 # the state of this thread if it holds the GIL, else 0
 THREAD_STATE = "PyThreadState_GetUnchecked" if sys.version_info >= (3, 13) else "_PyThreadState_UncheckedGet"
 CODE_EXTRA = "PyUnstable_Code_GetExtra" if sys.version_info >= (3, 12) else "_PyCode_GetExtra"
+UNPROVED = ("PyTuple_GetItem", "PyType_GetName")  # asked by code that cannot look (objects.py)
 SYMBOLS = frozenset((
-    "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get",
-    "PyContextVar_Set", "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyErr_SetInterrupt",
-    "PyEval_RestoreThread", "PyEval_SaveThread", "PyExc_BaseException", "PyExc_ValueError", "PyFloat_AsDouble",
-    "PyFloat_Type", "PyFrame_GetCode", "PyGILState_GetThisThreadState", "PyLong_AsLongLong", "PyLong_FromLong",
-    "PyLong_Type", "PyObject_CallOneArg", "PyObject_Free", "PyObject_GetBuffer", "PyObject_Vectorcall",
-    "PyThreadState_Get", "PyThreadState_GetID", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type", "Py_AddPendingCall",
-    "Py_DecRef", "Py_IncRef", "_PyObject_NewVar", "_Py_FalseStruct", "_Py_NoneStruct", "_Py_TrueStruct",
-    "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise", "memcpy", "memset",
-    "open", "pthread_getspecific", "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait", "sem_getvalue",
-    "sem_post", "sem_trywait", "strcmp", "strlen", "writev",
-    CODE_EXTRA, THREAD_STATE,
+    "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get", "PyContextVar_Set",
+    "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyErr_SetInterrupt", "PyEval_RestoreThread",
+    "PyEval_SaveThread", "PyExc_BaseException", "PyExc_ValueError", "PyFloat_AsDouble", "PyFloat_Type",
+    "PyFrame_GetCode", "PyGILState_GetThisThreadState", "PyLong_AsLongLong", "PyLong_FromLong", "PyLong_Type",
+    "PyObject_CallOneArg", "PyObject_Free", "PyObject_GetBuffer", "PyObject_Vectorcall", "PyThreadState_Get",
+    "PyThreadState_GetID", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type",
+    "Py_AddPendingCall", "Py_DecRef", "Py_IncRef", "_PyObject_NewVar", "_Py_FalseStruct", "_Py_NoneStruct",
+    "_Py_TrueStruct", "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise",
+    "memcpy", "memset", "open", "pthread_getspecific", "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait",
+    "sem_getvalue", "sem_post", "sem_trywait", "strcmp", "strlen", "writev", CODE_EXTRA, THREAD_STATE, *UNPROVED,
 ))  # fmt: skip
 SYMTAB, RELA = 2, 4  # section types
 ALLOC = 2  # section flag

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from .. import wire
 from . import intrinsics as do
+from .access import (
+    NO_VALUE,
+    VAR_SIZE,
+    PyErr_Clear,
+    PyUnicode_AsUTF8AndSize,
+    boolean,
+    double,
+    float_type,
+    held_by,
+    integer,
+    integer_type,
+    item_of,
+    py_false,
+    py_none,
+    py_true,
+    text_type,
+    type_of,
+)
 from .calls import attach_late, call_python, is_on, needs_telling, stays_off
-from .entry import BYTES_DATA, BYTES_SIZE, OBJECT_SLOT, OBJECT_TYPE, boolean, me_of, py_false, py_true, try_harder
+from .entry import me_of, try_harder
 from .intrinsics import likely, load64
 from .lanes import RECORDED, copy_short, inlined, record
-from .places import EVENT, U32_MASK, PyErr_Clear, PyThreadState_Get, find_place, place_word, pointer_out
-from .values import FLOAT_VALUE, NO_VALUE, PyUnicode_AsUTF8AndSize, float_type, integer, integer_type, py_none
+from .places import EVENT, U32_MASK, PyThreadState_Get, find_place, place_word, pointer_out
 
 LOG_BYTES = 512  # longer ones are packed by Python
 LOG_NAME, LOG_SPAN, LOG_CONTEXT, ID_LOG = wire.LOG_NAME, wire.LOG_SPAN, wire.LOG_CONTEXT, wire.ID_LOG
-text_type = do.address_of("PyUnicode_Type")
 log_buffer = do.room(LOG_BYTES + 32)  # the numbers need not look
 
 
@@ -54,7 +70,7 @@ def pack_number(at: int, number: int) -> int:
 @inlined
 def pack_value(at: int, end: int, value: int) -> int:
     """A value of a common type; the address behind it, 0 if Python must do it."""
-    kind = load64(value + OBJECT_TYPE)
+    kind = type_of(value)
     if kind == text_type():
         return pack_text(at, end, value)
     if not likely(at + 9 <= end):
@@ -64,7 +80,7 @@ def pack_value(at: int, end: int, value: int) -> int:
         return pack_number(at, number) if number != NO_VALUE else 0
     if kind == float_type():
         do.store8(at, 0xCB)
-        do.put64(at + 1, do.swapped(load64(value + FLOAT_VALUE)))
+        do.put64(at + 1, do.swapped(double(value)))
         return at + 9
     if value == py_none():
         do.store8(at, 0xC0)
@@ -78,9 +94,9 @@ def pack_value(at: int, end: int, value: int) -> int:
 @inlined
 def pack_log(args: int, count: int, names: int, word: int, at: int, end: int) -> int:
     """The map of a log; the address behind it, 0 if Python must do it."""
-    if count != 1 or load64(load64(args) + OBJECT_TYPE) != text_type():
+    if count != 1 or type_of(load64(args)) != text_type():
         return 0
-    fields = load64(names + BYTES_SIZE) if names != 0 else 0
+    fields = load64(names + VAR_SIZE) if names != 0 else 0
     span, context = word & U32_MASK, (word >> 32) & U32_MASK
     entries = fields + 1 + (span != 0) + (context != 0)
     if not likely(entries < 16):
@@ -97,7 +113,7 @@ def pack_log(args: int, count: int, names: int, word: int, at: int, end: int) ->
     for number in range(fields):
         if at == 0:
             return 0
-        at = pack_text(at, end, load64(names + BYTES_SIZE + 8 + 8 * number))
+        at = pack_text(at, end, item_of(names, number))
         if at != 0:
             at = pack_value(at, end, load64(args + 8 + 8 * number))
     return at
@@ -105,7 +121,7 @@ def pack_log(args: int, count: int, names: int, word: int, at: int, end: int) ->
 
 def log_call(self: int, args: int, count: int, names: int) -> int:
     """METH_FASTCALL | METH_KEYWORDS: `channel.log("cache miss", key="a1", tried=3)`."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     if not likely(is_on(cell)):
         if likely(stays_off(cell)):
             return boolean(False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .. import layout, wire
 from . import intrinsics as do
-from .entry import BYTES_DATA, BYTES_SIZE, HAS_GIL, Py_DecRef
+from .access import BYTES_DATA, CONTEXT_AT, ENTERED_AT, HAS_GIL, VAR_SIZE, VERSION_AT, Py_DecRef, PyErr_Clear
 from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
 from .lanes import BLOCK, CONTEXT, HERE, apart, block_here, inlined
 
@@ -16,7 +16,6 @@ EVENT, PLACE, THREADS = frozen(layout.EVENT), frozen(layout.PLACE), frozen(layou
 PLACE_BYTES, PLACE_SPANS, SPANS_AT_ONCE = layout.PLACE_BYTES, layout.PLACE_SPANS, layout.SPANS_AT_ONCE
 PLACE_WORD_BYTES, BEGIN_BYTES = wire.KIND_BYTES["event"], wire.KIND_BYTES["begin"]  # ahead of a class' own fields
 U32_MASK = 0xFFFF_FFFF
-PyErr_Clear = do.external("PyErr_Clear", 0)
 PyContextVar_Get = do.external("PyContextVar_Get", 3, result_bits=32)
 PyContextVar_Set = do.external("PyContextVar_Set", 2)
 PyThreadState_Get = do.external("PyThreadState_Get", 0)
@@ -48,7 +47,7 @@ def remember(threads: int, here: int, state: int, place: int) -> None:
     """This is the PLACE, until something changes."""
     store64(here + HERE.place, place)
     store64(here + HERE.state, state)
-    store64(here + HERE.version, load64(state + read64(threads + THREADS.version_at)))
+    store64(here + HERE.version, load64(state + VERSION_AT))
     store64(here + HERE.changes, load64(threads + THREADS.changes))
     store64(here + HERE.identity, PyThreadState_GetID(state))
 
@@ -56,9 +55,8 @@ def remember(threads: int, here: int, state: int, place: int) -> None:
 @inlined
 def here_of(cell: int) -> int:
     """Address of this thread's HERE; 0: it has no block yet, or a change of context could not be noticed."""
-    threads = read64(cell + EVENT.threads)
     context = load64(cell + EVENT.context)
-    if not likely(read64(context + CONTEXT.blocks) != 0 and read64(threads + THREADS.version_at) != 0):
+    if VERSION_AT == 0 or not likely(read64(context + CONTEXT.blocks) != 0):
         return 0  # the channel is closed, for one
     block = block_here(context)
     return block + BLOCK.here if block != 0 else 0
@@ -72,7 +70,7 @@ def find_place(cell: int, state: int) -> int:
     if likely(
         here != 0
         and load64(here + HERE.state) == state
-        and load64(here + HERE.version) == load64(state + read64(threads + THREADS.version_at))
+        and load64(here + HERE.version) == load64(state + VERSION_AT)
         and load64(here + HERE.changes) == load64(threads + THREADS.changes)
         and load64(here + HERE.identity) == PyThreadState_GetID(state)
     ):
@@ -94,8 +92,7 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
     another task meanwhile goes on in a copy, so that the other one keeps what was true when it was made.
     """
     threads = read64(cell + EVENT.threads)
-    context_at = read64(threads + THREADS.context_at)
-    is_mine = before != 0 and (load64(before + PLACE.whose) == context or context_at == 0)
+    is_mine = before != 0 and (load64(before + PLACE.whose) == context or CONTEXT_AT == 0)
     spans = PLACE_SPANS
     depth = load64(before + PLACE.depth) if is_mine else 0
     if depth >= spans:
@@ -120,7 +117,7 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
         PyErr_Clear()
         return 0
     Py_DecRef(token)
-    store64(place + PLACE.whose, load64(state + context_at) if context_at != 0 else 0)  # it may have been made just now
+    store64(place + PLACE.whose, load64(state + CONTEXT_AT) if CONTEXT_AT != 0 else 0)  # it may have been made just now
     here = here_of(cell)
     if here != 0:
         remember(threads, here, state, place)
@@ -130,14 +127,12 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
 @inlined
 def own_place(cell: int, spans: int) -> int:
     """The PLACE of this task, which may be changed, with room for so many more spans; 0: there is no memory."""
-    threads = read64(cell + EVENT.threads)
     state = PyThreadState_Get()
     place = find_place(cell, state)
-    context_at = read64(threads + THREADS.context_at)
-    context = load64(state + context_at) if context_at != 0 else 0
+    context = load64(state + CONTEXT_AT) if CONTEXT_AT != 0 else 0
     if likely(place != 0 and context != 0 and load64(place + PLACE.whose) == context):
-        room = (load64(place - BYTES_DATA + BYTES_SIZE) - PLACE_BYTES) >> 3
-        is_entered = load32(context + read64(threads + THREADS.entered_at)) != 0
+        room = (load64(place - BYTES_DATA + VAR_SIZE) - PLACE_BYTES) >> 3
+        is_entered = load32(context + ENTERED_AT) != 0
         if likely(not is_entered and load64(place + PLACE.depth) + spans <= room):
             return place
     return renew_place(cell, place, context, state)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from . import intrinsics as do
-from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
-from .entry import (
+from .access import (
     BYTES_DATA,
-    BYTES_SIZE,
-    OBJECT_SLOT,
+    VAR_SIZE,
     Py_DecRef,
-    PyLong_FromLong,
     boolean,
-    me_of,
+    copy_name,
+    held_by,
+    integer,
     new_reference,
+    py_none,
     py_true,
-    try_harder,
 )
+from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
+from .entry import PyLong_FromLong, me_of, try_harder
 from .intrinsics import likely, load32, load64, read64
 from .lanes import (
     CONTEXT,
@@ -41,12 +42,11 @@ from .places import (
     pop,
     push,
 )
-from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, integer, put_all, py_none, strlen, values_buffer
+from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, values_buffer
 
 BODY_BYTES = 256  # for the name of an exception
 NAME_BYTES = 200  # of an exception's type
 NOT_ENCODED = -1
-TYPE_NAME = object.__basicsize__ + 8  # tp_name, behind a PyVarObject
 body_buffer = do.room(BODY_BYTES)
 
 
@@ -116,9 +116,7 @@ def end_failed(cell: int, kind: int, word: int, head: int) -> bool:
     do.cold()
     body = body_buffer()
     do.put64(body, word)
-    name = load64(kind + TYPE_NAME)
-    length = min(strlen(name), NAME_BYTES)
-    do.copy(body + head, name, length)
+    length = copy_name(body + head, kind, NAME_BYTES)
     do.put64(body + head + length, 0)
     result = write(cell, body, head + length + 1)
     if result != 0:
@@ -215,13 +213,13 @@ def begin_with(cell: int, args: int, count: int, names: int) -> int:
 
 def span_begin_call(self: int, args: int, count: int, names: int) -> int:
     """METH_FASTCALL | METH_KEYWORDS: `load.begin(3)`.  True if recording is on."""
-    begun = begin_with(load64(self + OBJECT_SLOT) + BYTES_DATA, args, count, names)
+    begun = begin_with(held_by(self), args, count, names)
     return boolean(begun != 0) if begun >= 0 else 0
 
 
 def span_enter(self: int, _: int) -> int:
     """METH_NOARGS: `with load:`."""
-    begun = begin_with(load64(self + OBJECT_SLOT) + BYTES_DATA, 0, 0, 0)
+    begun = begin_with(held_by(self), 0, 0, 0)
     return new_reference(self) if begun >= 0 else 0
 
 
@@ -230,11 +228,11 @@ def span_begin(self: int, body: int) -> int:
 
     `body` is a `bytes` of the caller's own: BEGIN_BYTES, which are written here, and the fields.
     """
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     place = own_place(cell, 1) if is_on(cell) else 0
     if place == 0:
         return PyLong_FromLong(0)
-    at, size = body + BYTES_DATA, load64(body + BYTES_SIZE)
+    at, size = body + BYTES_DATA, load64(body + VAR_SIZE)
     parent = load64(place + PLACE.current) & U32_MASK
     span = push(cell, place, load64(cell + EVENT.id))
     do.put64(at, span | (load32(place + PLACE.context) << 32))
@@ -248,7 +246,7 @@ def span_begin(self: int, body: int) -> int:
 
 def span_finish(self: int, args: int, count: int) -> int:
     """METH_FASTCALL: the span of a number ends, with an exception of a type, or None."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     number, kind = integer(load64(args)), load64(args + 8)
     if not end_span(cell, number, 0, kind if kind != py_none() else 0):
         return 0
@@ -257,7 +255,7 @@ def span_finish(self: int, args: int, count: int) -> int:
 
 def span_exit(self: int, args: int, count: int) -> int:
     """METH_FASTCALL: the end of `with load:`, and `load.end()`."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     if load64(cell + EVENT.open) != 0:
         kind = load64(args) if count > 0 else 0
         if kind == py_none():

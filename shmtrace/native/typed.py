@@ -11,8 +11,9 @@ shape would have to wait for a compiler.
 from __future__ import annotations
 
 from . import intrinsics as do
+from .access import BYTES_DATA, NO_VALUE, VAR_SIZE, boolean, double, held_by
 from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
-from .entry import BYTES_DATA, BYTES_SIZE, OBJECT_SLOT, boolean, me_of, try_harder
+from .entry import me_of, try_harder
 from .intrinsics import likely, load64, read64, store64
 from .lanes import (
     CONTEXT,
@@ -36,12 +37,12 @@ from .spans import (
     span_finish,
 )
 from .uses import span_call, span_use, use_call, use_end, use_get
-from .values import FIELDS_MAX, NO_VALUE, arguments_buffer, arrange, convert_all, double, put_all, values_buffer
+from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, values_buffer
 
 
 def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
     """METH_FASTCALL | METH_KEYWORDS: `request(200, latency=0.013, path="/index")`."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     if not likely(is_on(cell)):
         if likely(stays_off(cell)):
             return boolean(False)
@@ -90,7 +91,7 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
 
 def counter_call(self: int, value: int) -> int:
     """METH_O: `depth(17)`."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     if not likely(is_on(cell)):
         if likely(stays_off(cell)):
             return boolean(False)
@@ -112,13 +113,13 @@ def counter_call(self: int, value: int) -> int:
 
 def body_write(self: int, body: int) -> int:
     """METH_O: a record of this class with a body, `bytes`, that Python made and whose size it has checked."""
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
-    return write(cell, body + BYTES_DATA, load64(body + BYTES_SIZE)) if is_on(cell) else boolean(False)
+    cell = held_by(self)
+    return write(cell, body + BYTES_DATA, load64(body + VAR_SIZE)) if is_on(cell) else boolean(False)
 
 
 def count_bad(self: int, _: int) -> int:
     """METH_NOARGS: a call was refused for its arguments."""
-    context = load64(load64(self + OBJECT_SLOT) + BYTES_DATA + EVENT.context)
+    context = load64(held_by(self) + EVENT.context)
     cpu = current_cpu(context) % load64(context + CONTEXT.cpu_slots)
     do.add64(load64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_bad_arguments, 1)
     return boolean(True)

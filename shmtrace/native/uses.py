@@ -8,28 +8,31 @@ from __future__ import annotations
 
 from .. import layout
 from . import intrinsics as do
-from .calls import PyObject_Vectorcall, attach_late, is_on, needs_telling, stays_off
-from .entry import (
+from .access import (
     BYTES_DATA,
-    BYTES_SIZE,
+    COUNT_BITS,
     HAS_GIL,
-    OBJECT_REFERENCES,
-    OBJECT_SLOT,
-    OBJECT_TYPE,
+    VAR_BYTES,
+    VAR_SIZE,
     Py_DecRef,
     boolean,
+    drop_reference,
+    held_by,
     new_reference,
+    py_none,
+    set_count,
+    type_of,
 )
+from .calls import PyObject_Vectorcall, attach_late, is_on, needs_telling, stays_off
 from .intrinsics import frozen, likely, load64, read64, store64
 from .lanes import CONTEXT, apart, inlined, padded
 from .places import BEGIN_BYTES, EVENT, own_place
 from .spans import begin_span, end_span
-from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, py_none, values_buffer
+from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, values_buffer
 
 USE, USES = frozen(layout.USE), frozen(layout.USES)
 USE_NOTHING, USE_BYTES, USE_ROOM, USES_MOST = layout.USE_NOTHING, layout.USE_BYTES, layout.USE_ROOM, layout.USES_MOST
-USE_AT = object.__basicsize__ + 8  # behind the head of a PyVarObject
-FIELDS_AT = USE_AT + USE_BYTES
+FIELDS_AT = VAR_BYTES + USE_BYTES
 COUNT_MASK = (1 << 63) - 1  # the highest bit says that the caller lends us a word ahead of the arguments
 NewVar = do.external("_PyObject_NewVar", 2)
 PyObject_Free = do.external("PyObject_Free", 1)
@@ -38,16 +41,7 @@ PyObject_Free = do.external("PyObject_Free", 1)
 @inlined
 def cell_of(use: int) -> int:
     """The cell of a use's span."""
-    return load64(load64(use + USE_AT + USE.span) + OBJECT_SLOT) + BYTES_DATA
-
-
-@inlined
-def let_go(ours: int) -> None:
-    """A reference less to a span."""
-    if HAS_GIL and likely(load64(ours + OBJECT_REFERENCES) > 1):
-        store64(ours + OBJECT_REFERENCES, load64(ours + OBJECT_REFERENCES) - 1)
-    else:
-        Py_DecRef(ours)
+    return held_by(load64(use + VAR_BYTES + USE.span))
 
 
 @apart
@@ -56,7 +50,7 @@ def make_use(uses: int, size: int) -> int:
     do.cold()
     use = NewVar(read64(uses + USES.type), max(padded(size), USE_ROOM))
     if use != 0:
-        store64(use + USE_AT + USE.call, read64(uses + USES.call))
+        store64(use + VAR_BYTES + USE.call, read64(uses + USES.call))
     return use
 
 
@@ -65,25 +59,25 @@ def new_use(span: int, cell: int, size: int) -> int:
     """A use of a span with room for so many bytes of fields; 0 with an exception set."""
     uses = read64(cell + EVENT.uses)
     use = load64(uses + USES.free)
-    if likely(use != 0) and size <= USE_ROOM:
-        store64(uses + USES.free, load64(use + USE_AT + USE.span))
+    if COUNT_BITS != 0 and likely(use != 0) and size <= USE_ROOM:
+        store64(uses + USES.free, load64(use + VAR_BYTES + USE.span))
         store64(uses + USES.count, load64(uses + USES.count) - 1)
-        store64(use + OBJECT_REFERENCES, 1)
+        set_count(use, 1)
     else:
         use = make_use(uses, size)
         if use == 0:
             return 0
-    store64(use + BYTES_SIZE, size)
-    store64(use + USE_AT + USE.span, new_reference(span))
-    store64(use + USE_AT + USE.depth, 0)
-    store64(use + USE_AT + USE.number, 0)
+    store64(use + VAR_SIZE, size)
+    store64(use + VAR_BYTES + USE.span, new_reference(span))
+    store64(use + VAR_BYTES + USE.depth, 0)
+    store64(use + VAR_BYTES + USE.number, 0)
     return use
 
 
 def span_call(self: int, args: int, flags: int, names: int) -> int:
     """`load(3)`: a vectorcallfunc, and METH_FASTCALL | METH_KEYWORDS."""
     count = flags & COUNT_MASK
-    cell = load64(self + OBJECT_SLOT) + BYTES_DATA
+    cell = held_by(self)
     values = args
     fields = read64(cell + EVENT.fields_count)
     is_clear = fields <= FIELDS_MAX
@@ -106,8 +100,8 @@ def span_call(self: int, args: int, flags: int, names: int) -> int:
 
 def span_use(self: int, body: int) -> int:
     """METH_O: the same, of fields that Python has encoded."""
-    size = load64(body + BYTES_SIZE)
-    use = new_use(self, load64(self + OBJECT_SLOT) + BYTES_DATA, size)
+    size = load64(body + VAR_SIZE)
+    use = new_use(self, held_by(self), size)
     if use != 0:
         do.copy(use + FIELDS_AT, body + BYTES_DATA, size)
     return use
@@ -137,7 +131,7 @@ def begin_use(cell: int, use: int) -> int:
         place = own_told_place(cell)
     if not likely(place > 0):
         return place
-    size = load64(use + BYTES_SIZE)
+    size = load64(use + VAR_SIZE)
     span = begin_span(cell, use + FIELDS_AT, size, size, place)
     return span if likely(span != 0) else -1
 
@@ -148,11 +142,11 @@ def enter_use(use: int) -> int:
     number = begin_use(cell_of(use), use)
     if not likely(number >= 0):
         return 0
-    depth = load64(use + USE_AT + USE.depth)
+    depth = load64(use + VAR_BYTES + USE.depth)
     if number == 0:
         number = USE_NOTHING
-    store64(use + USE_AT + USE.number, number if depth == 0 and HAS_GIL else 0)
-    store64(use + USE_AT + USE.depth, depth + 1)
+    store64(use + VAR_BYTES + USE.number, number if depth == 0 and HAS_GIL else 0)
+    store64(use + VAR_BYTES + USE.depth, depth + 1)
     return new_reference(use)
 
 
@@ -160,11 +154,11 @@ def enter_use(use: int) -> int:
 def exit_use(use: int, kind: int) -> int:
     """The end of the block."""
     cell = cell_of(use)
-    depth, number = load64(use + USE_AT + USE.depth), load64(use + USE_AT + USE.number)
+    depth, number = load64(use + VAR_BYTES + USE.depth), load64(use + VAR_BYTES + USE.number)
     if kind == py_none():
         kind = 0
     if depth > 0:
-        store64(use + USE_AT + USE.depth, depth - 1)
+        store64(use + VAR_BYTES + USE.depth, depth - 1)
     if depth <= 0 or number == USE_NOTHING:
         return boolean(False)
     done = True
@@ -199,18 +193,18 @@ def use_call(use: int, args: int, flags: int, names: int) -> int:
 
 def use_end(use: int) -> int:
     """A use is gone: its destructor."""
-    span = load64(use + USE_AT + USE.span)
+    span = load64(use + VAR_BYTES + USE.span)
     uses = read64(cell_of(use) + EVENT.uses)
     count = load64(uses + USES.count)
-    if HAS_GIL and likely(load64(use + BYTES_SIZE) <= USE_ROOM) and likely(count < USES_MOST):
-        store64(use + USE_AT + USE.span, load64(uses + USES.free))
+    if COUNT_BITS != 0 and likely(load64(use + VAR_SIZE) <= USE_ROOM) and likely(count < USES_MOST):
+        store64(use + VAR_BYTES + USE.span, load64(uses + USES.free))
         store64(uses + USES.free, use)
         store64(uses + USES.count, count + 1)
     else:
-        kind = load64(use + OBJECT_TYPE)
+        kind = type_of(use)
         PyObject_Free(use)
         Py_DecRef(kind)
-    let_go(span)
+    drop_reference(span)
     return 0
 
 

@@ -7,84 +7,43 @@ any mistake) goes to Python.
 
 from __future__ import annotations
 
-import sys
-
 from .. import encoding, layout
 from . import intrinsics as do
-from .entry import BYTES_DATA, BYTES_SIZE, OBJECT_TYPE, bytes_type, py_false, py_true
+from .access import (
+    BYTES_DATA,
+    NO_VALUE,
+    TEXT_BYTES,
+    VAR_SIZE,
+    PyErr_Clear,
+    PyUnicode_AsUTF8AndSize,
+    bytes_type,
+    double,
+    integer,
+    item_of,
+    py_false,
+    py_true,
+    strlen,
+    type_of,
+)
 from .intrinsics import likely, load32, load64, read64, store64
 from .lanes import apart, copy_short, inlined
-from .places import EVENT, PyErr_Clear
+from .places import EVENT
 
 EVENT_BYTES, FIELD_BYTES, FIELDS_MAX = layout.EVENT_BYTES, layout.FIELD_BYTES, layout.FIELDS_MAX
 CODE_SIGNED, CODE_F32, CODE_F64 = encoding.CODE_SIGNED, encoding.CODE_F32, encoding.CODE_F64
 CODE_BOOL, CODE_STR, CODE_BYTES = encoding.CODE_BOOL, encoding.CODE_STR, encoding.CODE_BYTES
 WIDTH_SHIFT, LONGEST = encoding.WIDTH_SHIFT, encoding.LONGEST
 VALUE_BYTES = 16  # of a converted value: the number or an address, and a length
-COMPACT_INTEGERS = sys.version_info >= (3, 12)
-INTEGER_HEAD = object.__basicsize__  # ob_size; from 3.12 on lv_tag
-INTEGER_DIGIT = INTEGER_HEAD + 8
-FLOAT_VALUE = object.__basicsize__
-NO_VALUE = -1 << 63
 EACH_BYTE = 0x0101_0101_0101_0101
 KIND_MASK = (1 << WIDTH_SHIFT) - 1
-integer_type = do.address_of("PyLong_Type")
-float_type = do.address_of("PyFloat_Type")
-py_none = do.address_of("_Py_NoneStruct")
-PyLong_AsLongLong = do.external("PyLong_AsLongLong", 1)
-PyFloat_AsDouble = do.external_double("PyFloat_AsDouble")
-PyUnicode_AsUTF8AndSize = do.external("PyUnicode_AsUTF8AndSize", 2)
-PyErr_Occurred = do.external("PyErr_Occurred", 0)
-strlen = do.external("strlen", 1)
 arguments_buffer = do.room(8 * FIELDS_MAX)
 values_buffer = do.room(VALUE_BYTES * FIELDS_MAX)
 
 
-@apart
-def any_integer(value: int) -> int:
-    """An object that is like an integer; NO_VALUE if it is not, or too great."""
-    number = PyLong_AsLongLong(value)
-    if number == -1 and PyErr_Occurred() != 0:
-        PyErr_Clear()
-        return NO_VALUE
-    return number
-
-
-@inlined
-def integer(value: int) -> int:
-    """The number of an object; NO_VALUE if the code cannot tell."""
-    if likely(load64(value + OBJECT_TYPE) == integer_type()):
-        head = load64(value + INTEGER_HEAD)
-        if COMPACT_INTEGERS:
-            if likely(head < 16):
-                return load32(value + INTEGER_DIGIT) * (1 - (head & 3))
-        elif likely(-1 <= head <= 1):
-            return load32(value + INTEGER_DIGIT) * head if head != 0 else 0
-    return any_integer(value)
-
-
-@apart
-def any_double(value: int) -> int:
-    """The bits of an object that is like a number; NO_VALUE (which is -0.0) if it is not."""
-    bits = PyFloat_AsDouble(value)
-    if PyErr_Occurred() != 0:
-        PyErr_Clear()
-        return NO_VALUE
-    return bits
-
-
-@inlined
-def double(value: int) -> int:
-    """The same, without a call where it is a float."""
-    if likely(load64(value + OBJECT_TYPE) == float_type()):
-        return load64(value + FLOAT_VALUE)
-    return any_double(value)
-
-
 @inlined
 def has_nul(text: int, size: int) -> bool:
-    """Whether a NUL is among the bytes of a text, which has one behind them and lies in a block of 16 bytes or more."""
-    if size > 16:
+    """Whether a NUL is among the bytes of a text, which has one behind them."""
+    if size > 16 or TEXT_BYTES < 8:
         return strlen(text) != size
     first = do.get64(text)
     last = first
@@ -137,8 +96,8 @@ def convert(code: int, value: int, out: int) -> int:
             return -1
         store64(out, is_true)
         return 1
-    if kind == CODE_BYTES and load64(value + OBJECT_TYPE) == bytes_type():
-        size = load64(value + BYTES_SIZE)
+    if kind == CODE_BYTES and type_of(value) == bytes_type():
+        size = load64(value + VAR_SIZE)
         store64(out, value + BYTES_DATA)
         store64(out + 8, size)
         return size + 2 if size <= LONGEST else -1
@@ -202,7 +161,7 @@ def put_all(cell: int, at: int, end: int, values: int) -> None:
 def arrange(cell: int, args: int, count: int, names: int, values: int) -> bool:
     """Arguments by position and by keyword, in the order of the fields.  False if Python must look at them."""
     fields = read64(cell + EVENT.fields_count)
-    keywords = load64(names + BYTES_SIZE)  # a tuple is a PyVarObject, too
+    keywords = load64(names + VAR_SIZE)
     if count + keywords != fields:
         return False
     known = cell + EVENT_BYTES + FIELD_BYTES * fields
@@ -211,7 +170,7 @@ def arrange(cell: int, args: int, count: int, names: int, values: int) -> bool:
     for number in range(count, fields):
         store64(values + 8 * number, 0)
     for number in range(keywords):
-        name = load64(names + BYTES_SIZE + 8 + 8 * number)
+        name = item_of(names, number)
         field = count + number
         if load64(known + 8 * field) != name:
             field = count

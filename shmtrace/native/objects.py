@@ -1,0 +1,243 @@
+"""What jitted code knows of CPython's objects, and the proof of it: nothing else knows where a field of one lies.
+
+             PyObject               what stands behind it
+             +-------+---------+    +------------------------------------------------------------------+
+             | count | ob_type |    | the first slot of a class without a base                         |
+             +-------+---------+    | ob_fval of a float                                               |
+                                    | ob_size of a PyVarObject: of bytes, of a tuple, of a type        |
+                                    | m_ml, m_self of a builtin; im_func, im_self of a bound method    |
+                                    +------------------------------------------------------------------+
+
+             count                                  first word of an int                  a tuple's items behind
+3.11         64 bits                                digits, negative as the int is        ob_size
+3.12, 3.13   32 bits, immortal if the highest       digits << 3 | (0, 1: zero, 2: minus)  ob_size
+             is set; the other 32 are 0
+3.14         32 bits, as before; the other 32       the same, and bit 2 is set in the     ob_size, ob_hash
+             are flags and the like                 immortal ones
+
+A build without a GIL has a longer head, which ends with ob_type as well; nobody but the interpreter counts there.
+
+All this is proved on live objects by `prove`, in each process that compiles for us and in no other: object code is that
+of one build of Python (native.code_key), and a worker takes it as it is.  What cannot be proved, and what depends on
+the version if that is not in KNOWN, is not read: the code asks the interpreter (access.py), which is slower.  Without
+what ESSENTIAL proves nothing is compiled, so that nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+from ..errors import PythonUnsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HAS_GIL = "t" not in sys.abiflags
+COUNT = 0  # ob_refcnt
+OBJECT_SLOT = object.__basicsize__
+OBJECT_TYPE = OBJECT_SLOT - 8
+VAR_SIZE = object.__basicsize__  # ob_size
+VAR_BYTES = VAR_SIZE + 8  # of a PyVarObject
+BYTES_DATA = bytes.__basicsize__ - 1  # context.address_of says the same to those who need nothing else of this
+TUPLE_ITEMS = tuple.__basicsize__
+FLOAT_VALUE = object.__basicsize__
+INTEGER_HEAD = object.__basicsize__
+INTEGER_DIGIT = INTEGER_HEAD + 8
+TYPE_NAME = VAR_BYTES  # tp_name
+METHOD_SELF = object.__basicsize__ + 8
+BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE = 80, 0, 16  # struct Py_buffer: buf, obj, len, ...
+TEXT_BYTES = 8  # at least so many may be read where a str's UTF-8 begins: memory is given out in pieces of 16 bytes
+
+ASKED, SIGNED, TAGGED = 0, 1, 2  # how an int tells its value
+COMPACT = 2 << 3  # TAGGED: first words below this are of ints with one digit, or none
+SIGN_MASK = 3
+# Of a version: the bits of its counts, whether True, False and None are immortal, and how an int tells its value.
+KNOWN = {
+    (3, 11): (64, False, SIGNED),
+    (3, 12): (32, True, TAGGED),
+    (3, 13): (32, True, TAGGED),
+    (3, 14): (32, True, TAGGED),
+}
+VERSION = sys.version_info[:2]
+STATE_BYTES, CONTEXT_BYTES = 512, 64  # of a thread's state and a Context, as far as we look
+TRIES = 3  # to find things in them
+
+
+class _Slotted:
+    __slots__ = ("first",)
+    first: object
+
+
+def _word(thing: object, at: int) -> int:
+    return ctypes.c_uint64.from_address(id(thing) + at).value
+
+
+def _has_type() -> bool:
+    return all(_word(thing, OBJECT_TYPE) == id(type(thing)) for thing in (object(), b"x", 1, "", (), _Slotted(), int))
+
+
+def _has_slot() -> bool:
+    thing = _Slotted()
+    thing.first = mark = object()
+    return _word(thing, OBJECT_SLOT) == id(mark)
+
+
+def _has_size() -> bool:
+    return all(_word(thing, VAR_SIZE) == len(thing) for thing in (b"", b"abc", (1, 2)))
+
+
+def _has_bytes() -> bool:
+    from ..context import address_of
+
+    thing = bytes(range(1, 40))
+    return address_of(thing) == id(thing) + BYTES_DATA and ctypes.string_at(address_of(thing), 40) == thing + b"\0"
+
+
+def _has_buffer() -> bool:
+    view = ctypes.create_string_buffer(b"\xff" * 256, 256)
+    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+    if get(ctypes.py_object(b"abc"), view, 0) != 0:
+        return False
+    words = memoryview(view.raw).cast("Q")
+    release(view)
+    beyond = words[BUFFER_BYTES // 8 :].tolist()
+    found = words[BUFFER_DATA // 8], words[BUFFER_SIZE // 8]
+    return found == (id(b"abc") + BYTES_DATA, 3) and set(beyond) == {(1 << 64) - 1}
+
+
+ESSENTIAL: dict[str, Callable[[], bool]] = {
+    "a type": _has_type,
+    "a slot": _has_slot,
+    "a size": _has_size,
+    "bytes": _has_bytes,
+    "a buffer": _has_buffer,
+}
+
+
+def _has_count(bits: int) -> bool:
+    """A count that is written is the interpreter's, and the other way round."""
+    thing = object()
+    count = {32: ctypes.c_uint32, 64: ctypes.c_uint64}[bits].from_address(id(thing) + COUNT)
+    before = count.value
+    held = [thing] * 7
+    if count.value != before + len(held):
+        return False
+    counted = sys.getrefcount(thing)
+    count.value += 5
+    more = sys.getrefcount(thing) - counted
+    count.value -= 5
+    held.clear()
+    return more == 5 and count.value == before
+
+
+def _are_immortal() -> bool:
+    def heads() -> list[int]:
+        return [_word(thing, at) for thing in (True, False, None) for at in range(0, OBJECT_SLOT, 8)]
+
+    before = heads()
+    held = [[True, False, None] for _ in range(100)]
+    return len(held) == 100 and heads() == before
+
+
+def _has_integer(how: int) -> bool:
+    def value(number: int) -> int | None:
+        head = ctypes.c_int64.from_address(id(number) + INTEGER_HEAD).value
+        digit = ctypes.c_uint32.from_address(id(number) + INTEGER_DIGIT).value
+        if how == SIGNED:
+            return digit * head if -1 <= head <= 1 else None
+        return digit * (1 - (head & SIGN_MASK)) if head < COMPACT else None
+
+    short = (0, 1, -1, 5, -5, 256, 257, -257, 12345, (1 << 30) - 1, 1 - (1 << 30))
+    long = (1 << 30, -1 << 30, 1 << 62, -1 << 63, 1 << 100)
+    return all(value(number) == number for number in short) and all(value(number) is None for number in long)
+
+
+def _has_float() -> bool:
+    return all(ctypes.c_double.from_address(id(x) + FLOAT_VALUE).value == x for x in (0.0, 1.5, -1e300))
+
+
+def _has_items() -> bool:
+    things = (object(), object(), object())
+    hash(things)  # which 3.14 keeps in it
+    return [_word(things, TUPLE_ITEMS + 8 * number) for number in range(3)] == [id(thing) for thing in things]
+
+
+def _has_name() -> bool:
+    made: type = type("Made", (), {})
+    name = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
+    name.restype, name.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_void_p)
+    return _word(made, TYPE_NAME) == name(made.__name__, None)
+
+
+def _has_self() -> bool:
+    owner: list[int] = []
+    bound = _has_self.__get__(owner)
+    return _word(owner.append, METHOD_SELF) == _word(bound, METHOD_SELF) == id(owner)
+
+
+def _find_context() -> tuple[int, int, int]:
+    """Offsets, or zeros if they cannot be told without doubt.
+
+    Of the current Context in a thread's state; in a Context, of a word that is not 0 while code runs in it; and in a
+    thread's state, of a number that changes with its Context.
+    """
+    found = [_look_for_context() for _ in range(TRIES)]
+    context, entered, version = (set.intersection(*places) for places in zip(*found, strict=True))
+    if len(context) != 1 or len(entered) != 1 or len(version) != 1:
+        return 0, 0, 0
+    return context.pop(), entered.pop(), version.pop()
+
+
+def _look_for_context() -> tuple[set[int], set[int], set[int]]:
+    """Where it may be, after a look at two Contexts that are known."""
+    from contextvars import copy_context
+
+    get = ctypes.pythonapi.PyThreadState_Get
+    get.restype = ctypes.c_void_p
+
+    def words() -> list[int]:
+        return list((ctypes.c_uint64 * (STATE_BYTES // 8)).from_address(get()))
+
+    def flags() -> list[int]:
+        return list((ctypes.c_uint32 * (CONTEXT_BYTES // 4)).from_address(id(one)))
+
+    one, other = copy_context(), copy_context()
+    before = words()
+    seen = [context.run(words) for context in (one, other)]
+    after = words()
+    number = range(len(before))
+    current = {8 * at for at in number if (seen[0][at], seen[1][at]) == (id(one), id(other))}
+    # it counts each time that code begins or ends to run in a Context
+    versions = {8 * at for at in number if [seen[0][at], seen[1][at], after[at]] == [before[at] + n for n in (1, 3, 4)]}
+    inside, outside = one.run(flags), flags()
+    behind = range(OBJECT_SLOT // 4, CONTEXT_BYTES // 4)
+    return current, {4 * at for at in behind if (inside[at], outside[at]) == (1, 0)}, versions
+
+
+def prove() -> dict[str, int]:
+    """What object code may read, after a look at live objects; 0 where it has to ask.  Raises PythonUnsupported."""
+    wrong = [name for name, is_so in ESSENTIAL.items() if not is_so()]
+    if wrong:
+        raise PythonUnsupported(
+            f"Python {sys.version.split()[0]} keeps {' and '.join(wrong)} elsewhere than shmtrace looks for it, so "
+            "nothing is recorded: use CPython 3.11 to 3.14"
+        )
+    bits, immortal, integers = KNOWN.get(VERSION, (0, False, ASKED))
+    if not HAS_GIL or hasattr(sys, "gettotalrefcount"):  # a debug build counts all references, too
+        bits = 0
+    context, entered, version = _find_context()
+    return {
+        "count_bits": bits if bits and _has_count(bits) else 0,
+        "immortal": immortal and _are_immortal(),
+        "integers": integers if integers and _has_integer(integers) else ASKED,
+        "float": FLOAT_VALUE if _has_float() else 0,
+        "items": TUPLE_ITEMS if _has_items() else 0,
+        "type_name": TYPE_NAME if _has_name() else 0,
+        "method_self": METHOD_SELF if _has_self() else 0,
+        "text": TEXT_BYTES if VERSION in KNOWN else 0,
+        "context": context,
+        "entered": entered,
+        "version": version,
+    }
