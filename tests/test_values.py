@@ -64,7 +64,8 @@ def ask_bt2(peer: Callable[[str], str]) -> Callable[[Path], list[Event]]:
     """Asks babeltrace2's Python module, if it is there."""
 
     def ask(directory: Path) -> list[Event]:
-        if subprocess.run([SYSTEM_PYTHON, "-c", "import bt2"], capture_output=True).returncode:
+        python = peer(SYSTEM_PYTHON)
+        if subprocess.run([python, "-c", "import bt2"], capture_output=True).returncode:
             peer("python3-bt2")
         return list(bt2_events(directory))
 
