@@ -70,8 +70,9 @@ def floor() -> dict[str, dict[str, Any]]:
 
     code = load(compile_object([nothing_with_one, nothing_with_some, nothing_with_names, itself, itself_with_names]))
     owner = Empty()
-    called = make_type("bench.Called", base=Empty, basic_size=object.__basicsize__ + 8, vectorcall_at=object.__basicsize__)()
-    ctypes.c_uint64.from_address(id(called) + object.__basicsize__).value = code["itself_with_names"]
+    size = object.__basicsize__
+    called = make_type("bench.Called", base=Empty, basic_size=size + 8, vectorcall_at=size)()
+    ctypes.c_uint64.from_address(id(called) + size).value = code["itself_with_names"]
 
     def made(entry: str, flags: int) -> Callable[..., Any]:
         return make_builtin(code[entry], owner, entry, flags, DOC)
