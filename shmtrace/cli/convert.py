@@ -174,9 +174,7 @@ def _write_directory(
     batches = _batches(source, warn)
     with needs_extra("arrow", what="a directory of tables"):
         from shmtrace.export.parquet import write_tables
-        from shmtrace.export.query import save_spans
     if directory.exists() and any(directory.iterdir()):
         raise DirectoryNotEmpty(f"{directory} is not empty: name a directory that is empty or does not exist yet")
     first = list(itertools.islice(batches, 1))
     write_tables(itertools.chain(first, batches), directory, merged=merged)
-    save_spans(directory, merged=merged)

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..reader.errors import NoSuchTable, needs_extra
+from ..reader.errors import NoSuchTable
 from .arrow import EVENTS as EVENTS_SCHEMA
 from .arrow import events, schema_of
-from .tables import SPAN_RECORDS, SPANS, Tables
+from .tables import SPANS, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -144,7 +144,7 @@ def write_tables(
     wanted: Callable[[str], bool] = lambda _: True,
     merged: bool = False,
 ) -> dict[str, pa.Schema]:
-    """Writes the tables that are wanted; the schemas of all.  Of `spans`, the records of which it is made."""
+    """Writes the tables that are wanted; the schemas of all."""
     tables = Tables(wanted, merged=merged)
     files: dict[str, _Table] = {}
     with ThreadPoolExecutor(1) as pool:
@@ -175,16 +175,10 @@ def one_table(batches: Iterable[Batch], name: str, *, merged: bool = False) -> p
     Raises:
         NoSuchTable: there is none of that name.
     """
-    source = SPAN_RECORDS if name == SPANS else name
-    tables = Tables(lambda known: known == source, merged=merged)
+    tables = Tables(lambda known: known == name, merged=merged)
     rows = [rows for batch in batches for _, rows in tables.add(batch)]
     rows += [rows for _, rows in tables.end()]
-    if source not in tables.schemas:
-        known = sorted({*tables.schemas, SPANS} - {SPAN_RECORDS})
-        raise NoSuchTable(f"the trace has no table {name!r}: it has {', '.join(known)}")
-    table = pa.Table.from_batches(rows, tables.schemas[source])
-    if name != SPANS:
-        return table.unify_dictionaries()
-    with needs_extra("arrow", what="the table of spans"):
-        from .query import spans_of
-    return spans_of(table, merged=merged)
+    if name not in tables.schemas:
+        raise NoSuchTable(f"the trace has no table {name!r}: it has {', '.join(sorted(tables.schemas))}")
+    table = pa.Table.from_batches(rows, tables.schemas[name])
+    return table.sort_by("begin_ns") if name == SPANS else table.unify_dictionaries()

@@ -1,7 +1,6 @@
 """The tables of a trace: events, spans, counters, writers, losses, and one of each tracepoint, span and counter.
 
-Each is made batch by batch.  `spans` needs begins and ends together: `spans_sql` makes it of the table SPAN_RECORDS,
-which is not shown.
+Each is made batch by batch; what needs records of several is held until they are there.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..reader.batch import BLOB, EXCEPTION, FUNCTION_ID, KINDS, LOG, LOSS, RAW_LOG
+from ..reader.batch import BLOB, FUNCTION_ID, LOG, LOSS, RAW_LOG
 from ..wire import FUNCTION_FIELDS
 from . import arrow
 from .arrow import WHO
+from .spans import Spans
+from .spans import schema_of as spans_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,57 +27,25 @@ if TYPE_CHECKING:
 
     Wanted: TypeAlias = Callable[[str], bool]
 
-__all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "SPAN_RECORDS", "WRITERS", "Tables", "spans_sql"]
+__all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "WRITERS", "Tables"]
 
 EVENTS, SPANS, COUNTERS, WRITERS, LOSSES = "events", "spans", "counters", "writers", "losses"
-SPAN_RECORDS = "_spans"
 WITHOUT_TABLE = {"end", "context", "loss", "log", *FUNCTION_FIELDS}  # kinds
-_TIME, _ORDER, _STEADY = (pa.field(name, pa.int64()) for name in ("time_ns", "record", "monotonic_ns"))
-_START = pa.field("process_start", pa.int64())
+_TIME = pa.field("time_ns", pa.int64())
 _NUMBERS = tuple(pa.field(name, pa.int64()) for name in ("span", "parent", "task"))
 SCHEMAS = {
     EVENTS: arrow.EVENTS,
     COUNTERS: pa.schema([_TIME, pa.field("name", pa.string()), pa.field("value", pa.float64()), *WHO]),
     WRITERS: pa.schema([
         pa.field("pid", pa.int64()), pa.field("tid", pa.int64()), pa.field("process", pa.string()),
-        pa.field("thread", pa.string()), _START, pa.field("thread_start", pa.int64()), pa.field("events", pa.int64()),
-        pa.field("first_ns", pa.int64()), pa.field("last_ns", pa.int64()),
+        pa.field("thread", pa.string()), pa.field("process_start", pa.int64()), pa.field("thread_start", pa.int64()),
+        pa.field("events", pa.int64()), pa.field("first_ns", pa.int64()), pa.field("last_ns", pa.int64()),
     ]),
     LOSSES: pa.schema([
         _TIME, pa.field("cpu", pa.uint16()), pa.field("lane", pa.uint16()), pa.field("reason", pa.string()),
         pa.field("count", pa.uint64()),
     ]),
-    SPAN_RECORDS: pa.schema([
-        _ORDER, _TIME, _STEADY, pa.field("name", pa.string()), pa.field("begins", pa.bool_()), *WHO, _START, *_NUMBERS,
-        pa.field("fields", pa.string()),
-    ]),
 }  # fmt: skip
-# A span ends with the first end of its number that follows, unless another begins before: a program that was there
-# before exec gives numbers from 1 on, too.
-_SPANS_SQL = """
-SELECT b.time_ns AS begin_ns, e.time_ns AS end_ns, e.monotonic_ns - b.monotonic_ns AS duration_ns, b.name AS name,
-       b.cpu AS cpu, b.pid AS pid, b.tid AS tid, b.process AS process, b.thread AS thread, b.span AS span,
-       b.parent AS parent, b.task AS task, json_extract_string(e.fields, '$.exception') AS exception,
-       b.fields AS fields, b.process_start AS process_start{origin}
-FROM (SELECT *, lead(record) OVER (PARTITION BY {host} pid, process_start, span ORDER BY record) AS following
-      FROM {records} WHERE begins) b
-LEFT JOIN (SELECT *, lag(record) OVER (PARTITION BY {host} pid, process_start, span ORDER BY record) AS preceding
-      FROM {records} WHERE NOT begins) e
-  ON e.pid IS NOT DISTINCT FROM b.pid AND e.process_start IS NOT DISTINCT FROM b.process_start AND e.span = b.span
- AND e.record > b.record AND (b.following IS NULL OR e.record < b.following)
- AND (e.preceding IS NULL OR e.preceding < b.record){same_host}
-ORDER BY b.record
-"""
-
-
-def spans_sql(records: str, *, merged: bool) -> str:
-    """The query that makes the table `spans` of what is in SPAN_RECORDS."""
-    return _SPANS_SQL.format(
-        records=records,
-        origin=", b.host AS host, b.channel AS channel" if merged else "",
-        host="host," if merged else "",
-        same_host=" AND e.host = b.host" if merged else "",
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,37 +65,37 @@ class Tables:
         self._typed: dict[int, _Typed] = {}
         self._names: set[str] = {*SCHEMAS, SPANS}
         self._classes = 0  # that have names
-        self._records = 0
+        self._spans = Spans(merged=merged)
         self._writers = _Writers(self.schemas[WRITERS])
 
     @property
     def schemas(self) -> dict[str, pa.Schema]:
-        """Of all tables that are known so far, but for `spans`."""
+        """Of all tables that are known so far."""
         schemas = SCHEMAS | {typed.name: typed.schema for typed in self._typed.values()}
         host = pa.schema([*SCHEMAS[WRITERS], pa.field("host", pa.string())])
         found = {name: arrow.schema_of(schema, merged=self._merged) for name, schema in schemas.items()}
-        return found | {WRITERS: host if self._merged else SCHEMAS[WRITERS]}
+        own = {WRITERS: host if self._merged else SCHEMAS[WRITERS], SPANS: spans_schema(merged=self._merged)}
+        return found | own
 
     def add(self, batch: Batch) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The rows of a batch, with the names of the tables that get them."""
         self._learn(batch.classes)
         for name, make in (
-            (EVENTS, arrow.events), (COUNTERS, _counters), (LOSSES, _losses), (SPAN_RECORDS, self._span_records),
+            (EVENTS, arrow.events), (COUNTERS, _counters), (LOSSES, _losses), (SPANS, self._spans.add),
+            (WRITERS, self._writers.add),
         ):  # fmt: skip
             if self._wanted(name) and (rows := make(batch)) is not None:
                 yield name, rows
-        if self._wanted(WRITERS) and (rows := self._writers.add(batch)) is not None:
-            yield WRITERS, rows
         for class_id in batch.class_ids():
             typed = self._typed.get(class_id)
             if typed is not None and self._wanted(typed.name):
                 yield typed.name, _typed_rows(batch, class_id, typed.schema)
-        self._records += len(batch)
 
     def end(self) -> Iterator[tuple[str, pa.RecordBatch]]:
         """What is known at the end only."""
-        if self._wanted(WRITERS):
-            yield WRITERS, self._writers.rows()
+        for name, make in ((SPANS, self._spans.end), (WRITERS, self._writers.rows)):
+            if self._wanted(name):
+                yield name, make()
 
     def _learn(self, classes: list[EventClass]) -> None:
         """Gives new classes names that no other table has, whatever the case of its letters."""
@@ -139,22 +108,6 @@ class Tables:
             self._names.add(name.lower())
             self._typed[class_id] = _Typed(name, _typed_schema(made))
         self._classes = len(classes)
-
-    def _span_records(self, batch: Batch) -> pa.RecordBatch | None:
-        begins = batch.kind == KINDS.index("begin")
-        rows = np.flatnonzero((begins | (batch.kind == KINDS.index("end"))) & (batch.span != 0))
-        if not len(rows):
-            return None
-        part = batch.some(rows)
-        starts = np.append(batch.threads.column("start", "u8", lambda thread: thread.start).astype(np.int64), 0)
-        columns = [
-            pa.array(rows + self._records), pa.array(part.time_ns), pa.array(part.monotonic_ns), _names(part),
-            pa.array(begins[rows]), *arrow.who(part),
-            pa.array(starts[part.thread_id], mask=part.thread_id < 0),
-            *(pa.array(numbers, mask=numbers == 0) for numbers in (part.span, part.parent, part.task)),
-            arrow.json_fields(part),
-        ]  # fmt: skip
-        return arrow.table_of(part, columns, SCHEMAS[SPAN_RECORDS])
 
 
 def _names(batch: Batch) -> pa.Array:
@@ -246,4 +199,3 @@ class _Writers:
 
 
 assert {BLOB, LOG, RAW_LOG, LOSS} == {0, 1, 2, 3}
-assert EXCEPTION == "exception"  # _SPANS_SQL has it

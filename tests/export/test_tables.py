@@ -187,7 +187,6 @@ def test_a_directory_of_tables_is_written_in_parts_and_asked_in_sql(
     monkeypatch.setattr(parquet, "GROUP_ROWS", 3)
     data = rich_trace().stream
     parquet.write_tables(columns.read(io.BytesIO(data), rows=5), tmp_path)
-    query.save_spans(tmp_path)
     assert len(list((tmp_path / "events").iterdir())) > 1
     with query.open_dataset(tmp_path, "SELECT count(*) FROM events") as result:
         assert result.fetchone() == (len(list(read(io.BytesIO(data)))),)

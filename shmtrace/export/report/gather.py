@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ...reader.batch import KINDS, LOSS
+from ..pairing import ENOUGH, pairs_of
 from .histogram import Histograms, bucket_begin
 from .timeline import Axis
 
@@ -75,9 +76,10 @@ class _Marks:
     def columns(self) -> list[Array]:
         return [getattr(self, field.name) for field in dataclasses.fields(self)]
 
-    def then(self, others: _Marks) -> _Marks:
+    def then(self, others: Iterable[_Marks]) -> _Marks:
         """These, and the others behind them."""
-        return _Marks(*map(np.concatenate, zip(self.columns(), others.columns(), strict=True)))
+        columns = zip(self.columns(), *(other.columns() for other in others), strict=True)
+        return _Marks(*map(np.concatenate, columns))
 
     def pick(self, rows: Array) -> _Marks:
         """Some of them."""
@@ -97,6 +99,8 @@ class Summary:
         self._span_names = _Numbers(MOST_SPANS)
         self._durations = Histograms(MOST_SPANS + 1)
         self._open = _Marks.none()
+        self._waiting: list[_Marks] = []
+        self._waiting_rows = 0
         self._forgotten = 0
         self._losses: dict[str, int] = {}
         self._reasons = _Numbers(MOST_REASONS)
@@ -161,6 +165,7 @@ class Summary:
     def _threads_of(self, batch: Batch, rows: Array) -> Array:
         """Numbers of the threads, which stay the same from batch to batch."""
         if len(self._writers) > 2 * MOST_OPEN:
+            self._pair()
             writers = list(self._writers)
             kept, places = np.unique(self._open.thread, return_inverse=True)
             self._writers = {writers[number]: place for place, number in enumerate(kept.tolist())}
@@ -213,17 +218,20 @@ class Summary:
             processes[rows], batch.span[rows], batch.monotonic_ns[rows], batch.time_ns[rows],
             names[places.reshape(-1)], self._threads_of(batch, rows), is_end,
         )  # fmt: skip
-        marks = self._open.then(new)
-        order = np.lexsort((marks.span, marks.process))  # stable: those of one span stay in the order of time
-        marks = marks.pick(order)
-        same = (marks.span[1:] == marks.span[:-1]) & (marks.process[1:] == marks.process[:-1])
-        pairs = np.flatnonzero(same & ~marks.is_end[:-1] & marks.is_end[1:])
-        self._durations.add(marks.name[pairs], np.maximum(marks.time[pairs + 1] - marks.time[pairs], 0))
-        # A begin that is followed by another one of its number was of a program before exec.
-        left = np.flatnonzero(~marks.is_end & ~np.append(same, False))
-        left = left[np.argsort(order[left])]
-        self._forgotten += max(0, len(left) - MOST_OPEN)
-        self._open = marks.pick(left[-MOST_OPEN:])
+        self._waiting.append(new)
+        self._waiting_rows += len(rows)
+        if self._waiting_rows >= max(ENOUGH, len(self._open.span)):
+            self._pair()
+
+    def _pair(self) -> None:
+        """Begins and ends that wait become durations; what is left is open."""
+        marks = self._open.then(self._waiting)
+        self._waiting, self._waiting_rows = [], 0
+        found = pairs_of((marks.span, marks.process), marks.is_end)
+        durations = marks.time[found.ends] - marks.time[found.begins]
+        self._durations.add(marks.name[found.begins], np.maximum(durations, 0))
+        self._forgotten += max(0, len(found.open) - MOST_OPEN)
+        self._open = marks.pick(found.open[-MOST_OPEN:])
 
     # counters
 
@@ -257,6 +265,7 @@ class Summary:
 
     def data(self) -> Data:
         """All of it, as JSON has it: times in ns, most first.  `rates` and `series` have a number a bin of the axis."""
+        self._pair()
         used = self.axis.used
         kinds: dict[str, int] = {}
         for (_, kind), row in self._names.keys.items():
