@@ -53,8 +53,8 @@ def command(
     The suffix of OUT says into what: .jsonl is JSON lines, .txt lines for people, .pftrace what Perfetto's UI opens,
     .parquet a row an event.  A directory gets a directory of Parquet files for each table that `shmtrace query` has.
 
-    EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
-    as Python would; docs/views.md has all of it.
+    EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task, of several
+    traces also host, channel) and fields, as Python would; docs/views.md has all of it.
     """
     end_at_sigterm()
     source, merged = source_of(traces), len(traces) > 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -12,19 +11,22 @@ import click
 from .choosing import choosing_options, make_filter, make_lines, refuse_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from shmtrace.export.filters import Wanted
     from shmtrace.export.lines import Lines
     from shmtrace.reader import Record
+    from shmtrace.reader.following import FollowedDirectory, FollowedStream
     from shmtrace.reader.records import Decoder
     from shmtrace.reader.source import Stop
     from shmtrace.reader.spans import Spans
     from shmtrace.reader.stream import Item
 
+    from .sources import Place
+
 
 @click.command
-@click.argument("source", metavar="NAME|DIR")
+@click.argument("sources", metavar="NAME|DIR|FIFO...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="JSON lines instead of text.")
 @click.option(
     "--once",
@@ -33,18 +35,21 @@ if TYPE_CHECKING:
 )
 @choosing_options
 def command(
-    source: str, names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None, color: str,
-    *, as_json: bool, once: bool,
+    sources: tuple[str, ...], names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None,
+    color: str, *, as_json: bool, once: bool,
 ) -> None:  # fmt: skip
     """Print the events of the channel NAME, or of the directory DIR that is being recorded.
 
-    Whatever has a slash in it, or is a directory, is a DIR.  A channel has one recorder or tail at a time; beside a
-    recorder, give its directory.
+    Whatever has a slash in it, or is a directory, is a DIR, or a FIFO: that of a channel, or one that something else
+    writes a channel's stream into.  A channel has one recorder or tail at a time; beside a recorder, give its
+    directory.
+
+    Several are merged by time, as far as that is known after a quarter of a second.
 
     At the end, text tells which spans have begun and not ended.
 
-    EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task) and fields,
-    as Python would; docs/views.md has all of it.
+    EXPR compares columns (name, kind, level, cpu, pid, tid, process, thread, time_ns, span, parent, task, of several
+    also host, channel) and fields, as Python would; docs/views.md has all of it.
     """
     from shmtrace.export.text import json_line
     from shmtrace.reader.source import stop_on_signals
@@ -61,7 +66,7 @@ def command(
     def write(text: str) -> None:
         out.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
-    with stop_on_signals() as stop, _batches(source, stop, once=once) as batches:
+    with stop_on_signals() as stop, _batches(sources, stop, once=once) as batches:
         for batch in batches:
             for record in batch:
                 if wanted is None or wanted(record):
@@ -88,17 +93,37 @@ def _open_lines(spans: Spans, wanted: Wanted | None, lines: Lines) -> Iterator[s
 
 
 @contextmanager
-def _batches(source: str, stop: Stop, *, once: bool) -> Iterator[Iterator[Iterator[Record]]]:
+def _batches(sources: tuple[str, ...], stop: Stop, *, once: bool) -> Iterator[Iterable[Iterable[Record]]]:
+    from shmtrace.reader.following import Timeline
     from shmtrace.reader.records import Decoder, follow_directory
-    from shmtrace.reader.source import FifoSource
-    from shmtrace.segment import open_streamed
 
-    if "/" in source or Path(source).is_dir():
-        yield follow_directory(Path(source), _complain, stopping=lambda: once or stop.requested)
-        return
-    decoder = Decoder(_complain)
-    with FifoSource(open_streamed(source), once=once, stopping=stop) as fifo:
-        yield (_records(decoder, items, source) for items in fifo.batches())
+    from .sources import place_of, refuse_twice
+
+    places = [place_of(source) for source in sources]
+    refuse_twice(places)
+    first = places[0]
+    with ExitStack() as stack:
+        if len(places) > 1:
+            yield Timeline([_followed(place, n, stack, stop, once=once) for n, place in enumerate(places)])
+        elif first.is_stream:
+            decoder, stream = Decoder(_complain), first.stream(stop, once=once)
+            stack.enter_context(stream)
+            yield (_records(decoder, items, first.name) for items in stream.batches())
+        else:
+            yield follow_directory(first.path, _complain, lambda: once or stop.requested)
+
+
+def _followed(
+    place: Place, number: int, stack: ExitStack, stop: Stop, *, once: bool
+) -> FollowedDirectory | FollowedStream:
+    """One of several."""
+    from shmtrace.reader.following import FollowedDirectory, FollowedStream
+
+    if not place.is_stream:
+        return FollowedDirectory(place.path, number, _complain, lambda: once or stop.requested)
+    stream = place.stream(stop, once=once, wait_ms=0)
+    stack.enter_context(stream)
+    return FollowedStream(place.name, number, _complain, stream.batches(), place.late_s)
 
 
 def _records(decoder: Decoder, items: list[Item], source: str) -> Iterator[Record]:

@@ -7,8 +7,8 @@ is understood.  So it can come from anywhere, and cannot do anything but compare
     kind == "log" and level in ("error", "critical")
     "tried" in fields and not 0 < tried <= 3
 
-* A name is a column (COLUMNS) or else a field of the record; `fields["pid"]` is a field that has a column's name, or
-  one whose name is no identifier.
+* A name is a column (COLUMNS, of several traces ORIGIN, too) or else a field of the record; `fields["pid"]` is a field
+  that has a column's name, or one whose name is no identifier.
 * A comparison of what a record does not have, or of values that have no order, is false: of `status != 200` records
   without a status are none.
 * Bytes that are UTF-8 are text, as in JSON lines.
@@ -35,6 +35,7 @@ __all__ = ["COLUMNS", "InvalidExpression", "parse_expression", "wanted"]
 COLUMNS = (
     "time_ns", "name", "kind", "level", "cpu", "pid", "tid", "process", "thread", "span", "parent", "task",
 )  # fmt: skip
+ORIGIN = ("host", "channel")  # of one trace these are not known, and are names like any other
 METHODS = ("startswith", "endswith")
 LONGEST = 10_000  # characters of an expression
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -139,13 +140,15 @@ def _value(node: ast.expr) -> _Value:
 def _named(name: str) -> _Value:
     if name == "fields":
         return lambda record: record.fields
-    if name not in COLUMNS:
+    if name not in (*COLUMNS, *ORIGIN):
         return lambda record: _field(record, name)
     column = operator.attrgetter(name)
 
     def value(record: Record) -> object:
         found = column(record)
         if found is None:
+            if name in ORIGIN:
+                return _field(record, name)
             raise _Absent
         return found
 

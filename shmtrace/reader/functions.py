@@ -85,14 +85,14 @@ class Names:
 
 
 class Functions:
-    """All that are known, and the calls that are open."""
+    """All that are known, and the calls that are open.  To the numbers that calls are given `own` is added."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: int = 0) -> None:
         self._names = Names()
         self._known: collections.OrderedDict[tuple[_Process | None, int], Function] = collections.OrderedDict()
         self._calls: dict[_Thread, dict[int, int]] = {}  # functions of a thread's calls, the innermost last
         self._open: collections.OrderedDict[int, _Thread] = collections.OrderedDict()  # calls, as they began
-        self._numbers = itertools.count(FIRST_NUMBER)
+        self._numbers = itertools.count(FIRST_NUMBER + own)
 
     def define(self, pid: int | None, start: int | None, fields: Fields, *, early: bool = False) -> None:
         """A process tells what a number means.  If it comes `early`, ahead of its turn, it pushes no other out."""

@@ -143,20 +143,21 @@ def loss_of(body: memoryview) -> tuple[str, int] | None:
 class Decoder:
     """Turns packets into records.  Knows the description, the clock, and who the writers of each lane are.
 
-    `warn` gets a line for each problem, which begins with the place.
+    `warn` gets a line for each problem, which begins with the place.  To the numbers that are given to spans and calls
+    here `own` is added.
     """
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
+    def __init__(self, warn: Callable[[str], None], own: int = 0) -> None:
         self.settled = False  # all that the trace says about its clock is known
         self._warn = warn
-        self._description: Description | None = None
+        self.description: Description | None = None
         self._clock: Clock | None = None
         self._writers: dict[_WriterKey, Writer] = {}
         self._unknown: set[int] = set()  # ids told already
         self._early: dict[_WriterKey, Writer] = {}  # the same, of packets that are only learned from
         self._contexts = Contexts()
-        self._functions = Functions()
-        self._spans = Spans()
+        self._functions = Functions(own)
+        self._spans = Spans(own)
 
     def describe(self, text: str) -> Description:
         """Reads all that follows by this description."""
@@ -165,7 +166,7 @@ class Decoder:
             self._clock = Clock(description.clock)
         else:
             self._clock.describe(description.clock)
-        self._description = description
+        self.description = description
         self._unknown.clear()
         return description
 
@@ -203,7 +204,7 @@ class Decoder:
             self._contexts.define((writer.pid, writer.start, log.defines), bytes(body), early=True)
 
     def _learn_function(self, identifier: int, body: memoryview, writer: Writer) -> None:
-        made = self._description.classes.get(identifier) if self._description else None
+        made = self.description.classes.get(identifier) if self.description else None
         if made is not None and made.kind == DEFINES:
             with contextlib.suppress(ValueError):
                 self._functions.define(writer.pid, writer.start, made.decode(body)[1], early=True)
@@ -285,7 +286,7 @@ class Decoder:
 
     def _decode(self, identifier: int, body: memoryview) -> Decoded | None:
         """What a user wrote; None: padding, or something that was complained about before."""
-        made = self._description.classes.get(identifier) if self._description else None
+        made = self.description.classes.get(identifier) if self.description else None
         if made is not None:
             numbers, fields = decode_fields(made, body)
             return made.name, made.kind, made.level, numbers + NO_NUMBERS[len(numbers) :], fields
@@ -369,7 +370,7 @@ class Records:
     """The records of a trace, one by one; or a table of them.
 
     Tables are `events`, `spans`, `counters`, `writers`, `losses`, and one of each tracepoint, span and counter.  They
-    need pyarrow (`pip install 'shmtrace[arrow]'`), and `spans` duckdb, too.
+    need pyarrow (`pip install 'shmtrace[arrow]'`).
     """
 
     def __init__(
@@ -478,9 +479,9 @@ def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> I
 class _Directory:
     """A trace directory, which may still grow."""
 
-    def __init__(self, path: pathlib.Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, path: pathlib.Path, warn: Callable[[str], None], decoder: Decoder | None = None) -> None:
         self._warn = warn
-        self._decoder = Decoder(warn)
+        self._decoder = decoder or Decoder(warn)
         self._directory = Directory(path, self._decoder.describe)
         self._lanes: dict[pathlib.Path, Lane] = {}
         self.open = self._directory.open
@@ -510,14 +511,21 @@ class _Directory:
 
 
 def follow_directory(
-    path: pathlib.Path, warn: Callable[[str], None], stopping: Callable[[], bool] = lambda: False
+    path: pathlib.Path,
+    warn: Callable[[str], None],
+    stopping: Callable[[], bool] = lambda: False,
+    *,
+    decoder: Decoder | None = None,
+    pause_s: float = ROUND_S,
 ) -> Iterator[Iterator[Record]]:
     """What comes into a directory while it is recorded, round by round, until its recorder ends or `stopping()`.
+
+    Between two rounds it pauses.
 
     Raises:
         NotATrace: nobody records there, and there is no trace.
     """
-    directory = _Directory(path, warn)
+    directory = _Directory(path, warn, decoder)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -526,10 +534,9 @@ def follow_directory(
         last = False
         while not last:
             last = stopping() or not _is_recorded(descriptor)  # asked first: what came before that is read below
-            if last or (path / "metadata").exists():
-                yield directory.round(last=last)
+            yield directory.round(last=last) if last or (path / "metadata").exists() else iter(())
             if not last:
-                time.sleep(ROUND_S)
+                time.sleep(pause_s)
     finally:
         os.close(descriptor)
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from .. import notes
 from ..errors import ChannelError, ChannelForeign, RecorderRunning
 from ..layout import CONTROL
+from .errors import NotATrace
 from .stream import Parser
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from .stream import Item
 
-__all__ = ["FifoSource", "Stop", "stop_on_signals"]
+__all__ = ["WAIT_MS", "FifoSource", "PipeSource", "Stop", "stop_on_signals"]
 
 PIPE_BYTES = CHUNK_BYTES = 1 << 20
 WAIT_MS = 20
@@ -87,6 +88,7 @@ class FifoSource:
         once: a collector that was killed is the end.
         stopping: whether to end; what is in the FIFO then still comes.
         say: gets a line when there is something to tell.
+        wait_ms: so long it waits when nothing is there, before it gives what is complete.
 
     Raises:
         RecorderRunning: another recorder or tail reads it.
@@ -100,11 +102,13 @@ class FifoSource:
         once: bool = False,
         stopping: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] | None = None,
+        wait_ms: int = WAIT_MS,
     ) -> None:
         self._segment = segment
         self._once = once
         self._stopping = stopping
         self._say = say or notes.say
+        self._wait_ms = wait_ms
         self._parser = Parser()
         self._goodbyes = segment.u32(CONTROL.goodbyes)
         self._descriptor = _open(segment)
@@ -145,7 +149,7 @@ class FifoSource:
             elif count is None:
                 met, alone_since = True, None
                 yield self._parser.idle()
-                poll.poll(WAIT_MS)
+                poll.poll(self._wait_ms)
             else:
                 now = time.monotonic()
                 alone_since = now if alone_since is None else alone_since
@@ -158,7 +162,8 @@ class FifoSource:
                     self._say(self._killed())
                     if self._once:
                         break
-                time.sleep(WAIT_MS / 1000)
+                yield []
+                time.sleep(self._wait_ms / 1000)
         else:
             yield from self._drain()
         yield self._parser.end()
@@ -183,11 +188,63 @@ class FifoSource:
 
     def _read(self, count: int) -> int | None:
         """Up to `count` bytes for the parser; 0: no writer has it open; None: nothing is there now."""
-        with self._parser.room(count) as room:
-            try:
-                return os.readv(self._descriptor, [room])
-            except BlockingIOError:
-                return None
+        return _read(self._descriptor, self._parser, count)
+
+
+class PipeSource:
+    """Reads a FIFO of no channel of this machine, such as one into which ssh writes, until its writers are gone.
+
+    Args:
+        path: of the FIFO.
+        stopping: whether to end.
+        wait_ms: so long it waits when nothing is there, before it gives what is complete.
+
+    Raises:
+        NotATrace: it cannot be opened.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, stopping: Callable[[], bool] = lambda: False, wait_ms: int = WAIT_MS
+    ) -> None:
+        self._stopping = stopping
+        self._wait_ms = wait_ms
+        self._parser = Parser()
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotATrace(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def batches(self) -> Iterator[list[Item]]:
+        """What is in the stream, until it ends."""
+        met = False  # a writer: before the first one comes a FIFO reads like one that the last has left
+        while not self._stopping():
+            count = _read(self._descriptor, self._parser, CHUNK_BYTES)
+            if count:
+                yield self._parser.fed(count)
+            elif count == 0 and met:
+                break
+            else:
+                yield self._parser.idle()
+                time.sleep(self._wait_ms / 1000)
+            met = met or count != 0
+        yield self._parser.end()
+
+
+def _read(descriptor: int, parser: Parser, count: int) -> int | None:
+    """Up to `count` bytes for a parser; 0: no writer has the FIFO open; None: nothing is there now."""
+    with parser.room(count) as room:
+        try:
+            return os.readv(descriptor, [room])
+        except BlockingIOError:
+            return None
 
 
 def _unread(descriptor: int) -> int:

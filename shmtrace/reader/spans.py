@@ -1,7 +1,8 @@
 """Which spans are open, as far as the records that came so far tell.
 
-A span is known by its process (pid and start time) and its number.  Records must come in the order of time, as those of
-a directory do.  What a trace says is not trusted: no more than MOST_SPANS are kept, and the oldest are forgotten first.
+A span is known by its process (host, pid and start time) and its number.  Records must come in the order of time, as
+those of a directory do.  What a trace says is not trusted: no more than MOST_SPANS are kept, and the oldest are
+forgotten first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ __all__ = ["OpenSpan", "Spans"]
 MOST_SPANS = 1 << 16  # open at a time, in all processes together
 FIRST_NAMELESS = 1 << 32  # spans without a number of their own get one from here on, above all that are in a record
 
-_Key: TypeAlias = "tuple[int | None, int | None, int]"  # pid, start time of the process, number of a span or thread
+# Host, pid, start time of the process, number of a span or thread.
+_Key: TypeAlias = "tuple[str | None, int | None, int | None, int]"
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,12 +39,15 @@ class OpenSpan:
 
 
 class Spans:
-    """Follows records, of which `add` gets each one, in the order of time."""
+    """Follows records, of which `add` gets each one, in the order of time.
 
-    def __init__(self) -> None:
+    To the numbers that spans without one are given `own` is added.
+    """
+
+    def __init__(self, own: int = 0) -> None:
         self._open: collections.OrderedDict[_Key, OpenSpan] = collections.OrderedDict()  # in the order of their begin
         self._threads: dict[_Key, dict[int, None]] = {}  # numbers of a thread's open spans, the innermost last
-        self._nameless = itertools.count(FIRST_NAMELESS)
+        self._nameless = itertools.count(FIRST_NAMELESS + own)
         self.losses = 0
         self.forgotten = 0  # spans that were open and are not known any more
 
@@ -108,14 +113,14 @@ class Spans:
     def _forget(self, key: _Key) -> None:
         begin = self._open.pop(key).begin  # it may end in another thread than it began in
         numbers = self._threads[_thread(begin)]
-        del numbers[key[2]]
+        del numbers[key[3]]
         if not numbers:
             del self._threads[_thread(begin)]
 
 
 def _key(record: Record, number: int) -> _Key:
-    return record.pid, record.process_start, number
+    return record.host, record.pid, record.process_start, number
 
 
 def _thread(record: Record) -> _Key:
-    return record.pid, record.process_start, record.tid or 0
+    return record.host, record.pid, record.process_start, record.tid or 0

@@ -128,3 +128,15 @@ def test_names_pids_and_expression_must_all_hold() -> None:
 
 def test_nothing_asked_for_is_no_filter() -> None:
     assert wanted() is None
+
+
+@pytest.mark.parametrize("text", ["host == 'one'", "channel == 'a' and host != 'two'", "'host' not in fields"])
+def test_host_and_channel_are_columns_of_merged_traces(text: str) -> None:
+    assert parse_expression(text)(REQUEST._replace(host="one", channel="a"))
+
+
+def test_host_and_channel_are_fields_where_one_trace_is_read() -> None:
+    assert parse_expression("host == 'example.org'")(record(host="example.org"))
+    assert not parse_expression("channel == 'a'")(REQUEST)
+    merged = record(host="example.org")._replace(host="one", channel="a")
+    assert parse_expression("fields['host'] == 'example.org' and host == 'one'")(merged)
