@@ -14,11 +14,12 @@ import click
 from shmtrace.cli import Complaints, end_at_sigterm, source_of, strict_option
 
 from .choosing import choosing_options, make_filter, make_lines, refuse_times
-from .progress import shown
+from .progress import shown, shown_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from shmtrace.export.filters import Wanted
     from shmtrace.reader import Record
     from shmtrace.reader.batch import Batch
     from shmtrace.reader.records import Source
@@ -71,9 +72,11 @@ def command(
         write_perfetto(source, output, complaints)
     elif suffix == LINES and not (names or pids or where is not None):
         refuse_times(times)
-        _write(*_all_lines(source, complaints), output)
+        _write(*_all_lines(source, complaints, output), output)
     elif suffix in {LINES, TEXT}:
-        _write(*_lines(source, suffix, complaints, (names, pids, where), times, color), output)
+        line = _line_maker(suffix, times, color)
+        wanted = make_filter(names, pids, where)
+        _write(_records(source, complaints, wanted, output), functools.partial(_write_lines, line), output)
     else:
         raise click.UsageError(
             f"{output}: what format is that? A name that ends in {LINES}, {TEXT}, {PERFETTO}, {PARQUET} or /, or -"
@@ -83,35 +86,41 @@ def command(
 
 
 def _all_lines(
-    source: Source | list[Source], warn: Callable[[str], None]
+    source: Source | list[Source], warn: Callable[[str], None], output: str
 ) -> tuple[Iterator[Any], Callable[[Any, BinaryIO], None]]:
     """All that there is as JSON lines, through columns if there is a compiler: that is several times as fast."""
     from shmtrace.native.plain import has_numba
 
     if not has_numba():
-        return _lines(source, LINES, warn, ((), (), None), None, "never")
+        return _records(source, warn, None, output), functools.partial(_write_lines, _line_maker(LINES, None, "never"))
     from shmtrace.export.jsonl import write_json_lines
     from shmtrace.reader import columns
 
-    return shown(columns.read(source, warn=warn), source), write_json_lines
+    return shown(columns.read(source, warn=warn), source, output), write_json_lines
 
 
-def _lines(
-    source: Source | list[Source], suffix: str, warn: Callable[[str], None],
-    choice: tuple[tuple[str, ...], tuple[int, ...], str | None], times: str | None, color: str,
-) -> tuple[Iterator[Record], Callable[[Any, BinaryIO], None]]:  # fmt: skip
-    """The records that are wanted, and what writes them."""
+def _line_maker(suffix: str, times: str | None, color: str) -> Callable[[Record], str]:
     from shmtrace.export.text import json_line
-    from shmtrace.reader import read
 
-    line: Callable[[Record], str] = json_line
     if suffix == TEXT:
-        line = make_lines(times, color, terminal=False)
+        return make_lines(times, color, terminal=False)
+    refuse_times(times)
+    return json_line
+
+
+def _records(
+    source: Source | list[Source], warn: Callable[[str], None], wanted: Wanted | None, output: str
+) -> Iterator[Record]:
+    """The records that are wanted."""
+    from shmtrace.reader import columns, read
+
+    records: Iterator[Record]
+    if isinstance(source, list):
+        batches = shown(columns.read(source, warn=warn), source, output)
+        records = (record for batch in batches for record in batch.records())
     else:
-        refuse_times(times)
-    wanted = make_filter(*choice)
-    records: Iterator[Record] = iter(read(source, warn=warn))
-    return records if wanted is None else filter(wanted, records), functools.partial(_write_lines, line)
+        records = shown_records(read(source, warn=warn), source, output)
+    return records if wanted is None else filter(wanted, records)
 
 
 def _refuse_choice(names: tuple[str, ...], pids: tuple[int, ...], where: str | None, times: str | None) -> None:

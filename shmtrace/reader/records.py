@@ -149,6 +149,7 @@ class Decoder:
 
     def __init__(self, warn: Callable[[str], None], own: int = 0) -> None:
         self.settled = False  # all that the trace says about its clock is known
+        self.bytes_read = 0  # of the packets whose records were given
         self._warn = warn
         self.description: Description | None = None
         self._clock: Clock | None = None
@@ -262,6 +263,7 @@ class Decoder:
                     yield raw
         except RecordDamaged as error:
             self._warn(f"{place}: byte {packet.offset + error.at}: the rest of a packet skipped: {error}")
+        self.bytes_read += len(packet.data)
 
     def _record(self, packet: Packet, head: Head, place: str) -> Raw | None:
         """The record as the user wrote it; None if it is none of his."""
@@ -374,17 +376,27 @@ class Records:
     """
 
     def __init__(
-        self, source: Source | Sequence[Source], warn: Callable[[str], None], records: Iterator[Record]
+        self,
+        source: Source | Sequence[Source],
+        warn: Callable[[str], None],
+        records: Iterator[Record],
+        decoder: Decoder | None = None,
     ) -> None:
         self._source = source
         self._warn = warn
         self._records = records
+        self._decoder = decoder
 
     def __iter__(self) -> Iterator[Record]:
         return self._records
 
     def __next__(self) -> Record:
         return next(self._records)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the packets of one trace whose records were given so far; of several it is not known: 0."""
+        return 0 if self._decoder is None else self._decoder.bytes_read
 
     def to_arrow(self, table: str = "events") -> pa.Table:
         """A table as a `pyarrow.Table`.  Reads the trace from its beginning.
@@ -434,22 +446,23 @@ def read(
             raise ValueError("one trace can be followed, not several")
         batches = read_batches(source, warn=warn)
         return Records(source, warn, (record for batch in batches for record in batch.records()))
-    return Records(source, warn, _read(source, warn, follow=follow))
+    decoder = Decoder(warn)
+    return Records(source, warn, _read(source, warn, decoder, follow=follow), decoder)
 
 
-def _read(source: Source, warn: Callable[[str], None], *, follow: bool) -> Iterator[Record]:
+def _read(source: Source, warn: Callable[[str], None], decoder: Decoder, *, follow: bool) -> Iterator[Record]:
     if not isinstance(source, (str, os.PathLike)):
-        return _read_stream(source, str(getattr(source, "name", "stream")), warn)
+        return _read_stream(source, str(getattr(source, "name", "stream")), decoder)
     path = pathlib.Path(source)
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise NotATrace(f"{path} cannot be read: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
-        return _read_file(path, warn)
+        return _read_file(path, decoder)
     if follow:
-        return itertools.chain.from_iterable(follow_directory(path, warn))
-    directory = _Directory(path, warn)
+        return itertools.chain.from_iterable(follow_directory(path, warn, decoder=decoder))
+    directory = _Directory(path, warn, decoder)
     directory.open()
     return directory.round(last=True)
 
@@ -458,13 +471,12 @@ def warn_of(line: str) -> None:
     warnings.warn(line, TraceWarning, stacklevel=2)
 
 
-def _read_file(path: pathlib.Path, warn: Callable[[str], None]) -> Iterator[Record]:
+def _read_file(path: pathlib.Path, decoder: Decoder) -> Iterator[Record]:
     with open_file(path) as file:
-        yield from _read_stream(file, str(path), warn)
+        yield from _read_stream(file, str(path), decoder)
 
 
-def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> Iterator[Record]:
-    decoder = Decoder(warn)
+def _read_stream(source: BinaryIO, place: str, decoder: Decoder) -> Iterator[Record]:
     if is_file(source):
         # a clock record says most about what came before it, so all of them are looked at first
         start = source.tell()
@@ -479,9 +491,9 @@ def _read_stream(source: BinaryIO, place: str, warn: Callable[[str], None]) -> I
 class _Directory:
     """A trace directory, which may still grow."""
 
-    def __init__(self, path: pathlib.Path, warn: Callable[[str], None], decoder: Decoder | None = None) -> None:
+    def __init__(self, path: pathlib.Path, warn: Callable[[str], None], decoder: Decoder) -> None:
         self._warn = warn
-        self._decoder = decoder or Decoder(warn)
+        self._decoder = decoder
         self._directory = Directory(path, self._decoder.describe)
         self._lanes: dict[pathlib.Path, Lane] = {}
         self.open = self._directory.open
@@ -525,7 +537,7 @@ def follow_directory(
     Raises:
         NotATrace: nobody records there, and there is no trace.
     """
-    directory = _Directory(path, warn, decoder)
+    directory = _Directory(path, warn, decoder or Decoder(warn))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
