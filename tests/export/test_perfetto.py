@@ -24,8 +24,8 @@ import shmtrace
 from export.shown import Shown, unnested
 from hostile.streams import hostile_parts, joined
 from reader.build import Trace, small_trace
-from shmtrace.export.lanes import Lane, Process, Thread
 from shmtrace.export.perfetto import packets
+from shmtrace.export.perfetto.lanes import Lane, Process, Thread
 from shmtrace.export.text import json_line
 from shmtrace.reader import NotATrace, columns
 from shmtrace.reader.sorting import in_order

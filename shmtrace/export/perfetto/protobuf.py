@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as library
 
-from .. import wire
-from ..reader.batch import Pieces
+from ... import wire
+from ...reader.batch import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..reader.batch import Column
+    from ...reader.batch import Column
 
 __all__ = ["CLOCK", "SEQUENCE", "Interned", "event_packet", "field_of", "flow_of", "flows_of", "tag", "varint"]
 

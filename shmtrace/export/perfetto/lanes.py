@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .. import wire
+from ... import wire
 
 __all__ = ["Lane", "Open", "Process", "Thread"]
 
