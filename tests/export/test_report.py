@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 import commands
 import shmtrace
+from chromium import browsing
 from hostile.streams import rich_trace
 from reader.build import small_trace
 from shmtrace.export.report.histogram import bucket_begin, buckets_of
 from shmtrace.export.report.timeline import Axis
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from shmtrace.reader import Record
@@ -145,6 +147,25 @@ def test_text_of_the_trace_is_escaped_and_nothing_is_fetched(page: str) -> None:
     assert "outer <b>" not in page
     assert "url(" not in page
     assert "@import" not in page
+
+
+@pytest.mark.peers
+@pytest.mark.heavy
+def test_everything_fits_a_phone(page: str, tmp_path: Path, peer: Callable[[str], str]) -> None:
+    (tmp_path / "page.html").write_text(page)
+    with browsing(peer("chromium"), tmp_path / "profile") as browser:
+        browser.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+        browser.open((tmp_path / "page.html").as_uri())
+        browser.until("document.readyState === 'complete' && document.querySelector('footer')")
+        assert browser.evaluate("innerWidth") == 390
+        cut = "[...document.querySelectorAll('body *')].filter(one => one.getBoundingClientRect().right > 390)"
+        assert browser.evaluate(f"{cut}.map(one => one.outerHTML.slice(0, 80))") == []
+        browser.evaluate("document.querySelectorAll('.wide button')[1].click()")  # the heads of cards sort, too
+        counts = browser.evaluate(
+            "[...document.querySelectorAll('.wide tr td:nth-child(2)')].map(one => one.dataset.v)"
+        )
+        assert counts[:2] == ["200", "200"]
+        assert browser.errors == []
 
 
 def test_losses_show(tmp_path: Path) -> None:

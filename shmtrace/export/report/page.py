@@ -132,7 +132,7 @@ def _spans(data: Data) -> str:
         ("span", True),
         *((head, False) for head in ("count", "total", "mean", "p50", "p90", "p99", "max", "open")),
     ]
-    return _section("Busiest spans", _table(heads, rows, "durations") + _more(len(spans), SHOWN_SPANS))
+    return _section("Busiest spans", _table(heads, rows, "durations", wide=True) + _more(len(spans), SHOWN_SPANS))
 
 
 def _histograms(data: Data) -> str:
@@ -175,7 +175,9 @@ def _open_spans(data: Data) -> str:
         '<p class="soft">They have begun, and no end was recorded: of workers that were killed, or still at work'
         f"{', or because records are missing' if data['losses'] else ''}.</p>"
     )
-    return _section("Spans left open", note + _table(heads, rows) + _more(data["open_spans_count"], SHOWN_OPEN))
+    return _section(
+        "Spans left open", note + _table(heads, rows, wide=True) + _more(data["open_spans_count"], SHOWN_OPEN)
+    )
 
 
 def _processes(data: Data) -> str:
@@ -240,18 +242,31 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{title}</h2>{body}</section>"
 
 
-def _table(heads: Iterable[tuple[str, bool]], rows: Sequence[Sequence[str]], picture: str = "") -> str:
-    """`heads` have a word and whether it stands above text; `picture` is the head of a last column without an order."""
+def _table(
+    heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]], picture: str = "", *, wide: bool = False
+) -> str:
+    """`heads` have a word and whether it stands above text; `picture` is the head of a last column without an order.
+
+    Of a `wide` one each row is a card where the screen is small, and each cell of it has its head as `data-h`.
+    """
     cells = "".join(
         f'<th scope="col"{" class=text" if is_text else ""}><button>{word}</button></th>' for word, is_text in heads
     )
     cells += f'<th scope="col" class="text">{picture}</th>' if picture else ""
+    if wide:
+        words = [*(word for word, _ in heads), picture]
+        rows = [[_headed(cell, word) for cell, word in zip(row, words, strict=False)] for row in rows]
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll{" wide" if wide else ""}">{table}</div>'
 
 
 def _cell(text: str, name: str = "", *, value: float | None = None) -> str:
     return f"<td{f' class={name}' if name else ''}{'' if value is None else f' data-v={value}'}>{_text(text)}</td>"
+
+
+def _headed(cell: str, word: str) -> str:
+    return cell.replace("<td", f'<td data-h="{html.escape(word)}"', 1)
 
 
 def _more(count: int, shown: int) -> str:
