@@ -14,7 +14,7 @@ pytest.importorskip("textual")
 
 from textual.widgets import DataTable, Static
 
-from shmtrace.live.screen import Top
+from shmtrace.live.screen import Top, _shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,3 +82,45 @@ def test_a_channel_that_is_removed_goes(channel_name: str) -> None:
             assert "removed" in str(app.query_one("#state", Static).render())
 
     asyncio.run(use())
+
+
+LONG = "very.long.package.module_name.ClassName.method_with_a_long_name"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+def test_long_names_push_no_number_out(new_name: Callable[[], str], tmp_path: Path, size: tuple[int, int]) -> None:
+    name = f"{new_name()}-{'service' * 6}"
+    channel = shmtrace.create_channel(name, pages=64, page_size=8192)
+    called = channel.tracepoint(LONG)
+
+    async def use() -> None:
+        app = Top(name, 0.3)
+        async with app.run_test(size=size) as pilot:
+            while not rows(app, "events"):
+                called()
+                await pilot.pause(0.01)
+            await pilot.press("p")
+            for table in ("channels", "events", "processes"):
+                found = app.query_one(f"#{table}", DataTable)
+                assert found.virtual_size.width <= found.size.width
+            (shown,) = {row[0] for row in rows(app, "events")}
+            assert "…" in shown
+            assert (shown[:10], shown[-10:]) == (LONG[:10], LONG[-10:])
+            assert ("…" in rows(app, "channels")[0][0]) == (size[0] == 80)
+            state = str(app.query_one("#state", Static).render())
+            assert name in state
+            assert "delivered " in state
+            assert all(len(line) <= size[0] - 2 for line in state.splitlines())
+            await pilot.press("q")
+
+    try:
+        with recording.recorded(channel, tmp_path / "trace"):
+            asyncio.run(use())
+    finally:
+        channel.close()
+        shmtrace.remove_channel(name)
+
+
+@pytest.mark.parametrize(("room", "shown"), [(10, "0123456789"), (9, "0123…6789"), (4, "01…9"), (3, "0…9")])
+def test_a_name_is_shortened_in_its_middle(room: int, shown: str) -> None:
+    assert _shortened("0123456789", room) == shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.app import App
 from textual.binding import Binding
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Top"]
 
 SAMPLES = 10  # looks at the records in an interval
+LEAST_NAME = 12  # columns of a name, however narrow the terminal
+PADDING = 2  # columns beside what is in a cell
 CHANNEL_COLUMNS = ("channel", "delivered/s", "missed/s", "lost/s", "fill %", "lag ms", "state")
 KEYS = """\
  q            end
@@ -93,6 +96,7 @@ class Top(App[None]):
     #state { height: auto; padding: 0 1; color: $text-muted; }
     #needle { display: none; height: 1; border: none; padding: 0 1; }
     #needle.open { display: block; }
+    DataTable { scrollbar-size: 1 1; }
     DataTable:focus > .datatable--header { color: $text-accent; }
     """
     BINDINGS: ClassVar = [
@@ -138,9 +142,13 @@ class Top(App[None]):
 
     def on_mount(self) -> None:
         self._refresh()
+        self.call_after_refresh(self._show)  # now it is known how wide the tables are
         self.query_one("#channels", DataTable).focus()
         self.set_interval(self._interval, self._refresh)
         self.set_interval(self._interval / SAMPLES, self._sample)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show)
 
     def on_unmount(self) -> None:
         for watch in self._watches.values():
@@ -207,23 +215,29 @@ class Top(App[None]):
         marks = [f"{made.id} with {made.needle!r}" for made in self._tables.values() if made.needle]
         if self._is_paused:
             marks.append("PAUSED")
-        return "   ".join([
+        parts = [
             str(found["name"]), str(found["mode"]), f"delivered {found['delivered']:,}", f"missed {missed}",
             f"lost {lost}", f"pages {found['pages_in_use']:,}/{found['pages']:,}", f"writers {found['writers']:,}",
             f"collector {found['collector'] or '-'}", *marks,
-        ])  # fmt: skip
+        ]  # fmt: skip
+        return _wrapped(parts, self.size.width - PADDING)
 
     def _fill(self, made: _Rows) -> None:
         table = self.query_one(f"#{made.id}", DataTable)
         at, top = table.cursor_row, table.scroll_y
         table.clear(columns=True)
-        for number, column in enumerate(made.columns):
-            mark = (" ↑" if made.is_turned else " ↓") if number == made.by else ""
-            table.add_column(column + mark)
+        heads = [
+            column + ((" ↑" if made.is_turned else " ↓") if number == made.by else "")
+            for number, column in enumerate(made.columns)
+        ]
         rows = list(made.shown())
-        for row in rows:
+        cells = [[_cell(value) for value in row] for row in rows]
+        room = _room_for_name(heads, cells, table.size.width - table.styles.scrollbar_size_vertical)
+        for head in heads:
+            table.add_column(head)
+        for (name, *others), row in zip(cells, rows, strict=True):
             is_chosen = made.id == "channels" and row[0] == self._chosen
-            table.add_row(*(_cell(value, is_chosen=is_chosen) for value in row))
+            table.add_row(Text(_shortened(name.plain, room), style="bold" if is_chosen else ""), *others)
         if rows:
             table.move_cursor(row=min(at, len(rows) - 1), scroll=False)
             table.scroll_y = top
@@ -294,19 +308,44 @@ def _channel_row(found: dict[str, Any]) -> tuple[Any, ...]:
     rates = found["rates"]
     state = "recording" if found["recording"] else "idle" if found["collector"] else "no collector"
     if found["mode"] == "overwrite":
-        state = "flight recorder"
+        state = "overwrite"
     return (
         found["name"], rates["delivered"], rates["missed"], rates["lost"],
         100 * found["pages_in_use"] / found["pages"], found["lag_ms"], state,
     )  # fmt: skip
 
 
-def _cell(value: Any, *, is_chosen: bool) -> Text:  # noqa: ANN401 - whatever a row has
+def _wrapped(parts: Sequence[str], width: int) -> str:
+    """Beside each other, and below each other where there is no room; none is broken."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]}   {part}"
+        if cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return "\n".join(lines)
+
+
+def _room_for_name(heads: Sequence[str], cells: Sequence[Sequence[Text]], width: int) -> int:
+    """So many columns are left for a table's names, beside all that is in the others."""
+    others = [max(len(head), *(row[at].cell_len for row in cells), 0) for at, head in enumerate(heads) if at]
+    return max(LEAST_NAME, width - sum(others) - PADDING * len(heads))
+
+
+def _shortened(name: str, room: int) -> str:
+    """A name of no more columns; of one that is too long its beginning and its end."""
+    if cell_len(name) <= room:
+        return name
+    end = (room - 1) // 2
+    return f"{set_cell_size(name, room - 1 - end)}…{set_cell_size(name[::-1], end)[::-1]}"
+
+
+def _cell(value: Any) -> Text:  # noqa: ANN401 - whatever a row has
     if value is None:
         return Text("-", justify="right")
     if isinstance(value, float):
         return Text(f"{value:,.1f}" if value < 100 else f"{value:,.0f}", justify="right")
     if isinstance(value, int):
         return Text(str(value), justify="right")
-    shown = value if value.isprintable() else ascii(value)[1:-1]
-    return Text(shown, style="bold" if is_chosen else "")
+    return Text(value if value.isprintable() else ascii(value)[1:-1])
