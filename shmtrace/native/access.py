@@ -17,7 +17,7 @@ COUNT_BITS, IMMORTAL, INTEGERS = PROVED["count_bits"], PROVED["immortal"] != 0, 
 FLOAT_VALUE, TUPLE_ITEMS, TYPE_NAME = PROVED["float"], PROVED["items"], PROVED["type_name"]
 METHOD_SELF, TEXT_BYTES = PROVED["method_self"], PROVED["text"]
 CONTEXT_AT, ENTERED_AT, VERSION_AT = PROVED["context"], PROVED["entered"], PROVED["version"]
-IMMORTAL_COUNT = 1 << 31  # of 32 bits; with 64 nobody counts so far
+IMMORTAL_COUNT = 1 << 31  # and above, of 32 bits
 NO_VALUE = -1 << 63
 
 bytes_type = do.address_of("PyBytes_Type")
@@ -59,7 +59,7 @@ def new_reference(address: int) -> int:
     """An object is given to Python, or kept.  Without a call: it would be the only one, often."""
     if COUNT_BITS != 0:
         count = count_of(address)
-        if likely(count < IMMORTAL_COUNT):
+        if COUNT_BITS == 64 or likely(count < IMMORTAL_COUNT):
             set_count(address, count + 1)
     else:
         Py_IncRef(address)
