@@ -41,7 +41,8 @@ def main(directory: str) -> None:
         if isinstance(message, bt2._EventMessageConst):
             event = message.event
             fields = {name: plain(field) for name, field in event.payload_field.items()}
-            print(json.dumps([event.name, event.cls.emf_uri, event.cls.log_level, fields]))
+            level = getattr(event.cls.log_level, "value", event.cls.log_level)  # 2.1: an Enum
+            print(json.dumps([event.name, event.cls.emf_uri, level, fields]))
 
 
 if __name__ == "__main__":
