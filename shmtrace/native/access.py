@@ -6,6 +6,7 @@ from . import intrinsics as do
 from . import objects
 from .intrinsics import likely, load32, load64, store32, store64
 from .lanes import apart, inlined
+from .loader import CODE_EXTRA
 from .objects import ASKED, COMPACT, SIGN_MASK, TAGGED
 
 HAS_GIL, COUNT = objects.HAS_GIL, objects.COUNT
@@ -16,10 +17,12 @@ PROVED = objects.prove()
 COUNT_BITS, IMMORTAL, INTEGERS = PROVED["count_bits"], PROVED["immortal"] != 0, PROVED["integers"]
 FLOAT_VALUE, TUPLE_ITEMS, TYPE_NAME = PROVED["float"], PROVED["items"], PROVED["type_name"]
 METHOD_SELF, TEXT_BYTES = PROVED["method_self"], PROVED["text"]
+CODE_WORDS = PROVED["words"]
 CONTEXT_AT, ENTERED_AT, VERSION_AT = PROVED["context"], PROVED["entered"], PROVED["version"]
 IMMORTAL_COUNT = 1 << 31  # and above, of 32 bits
 NO_VALUE = -1 << 63
 
+pointer_out = do.scratch(8)
 bytes_type = do.address_of("PyBytes_Type")
 integer_type = do.address_of("PyLong_Type")
 float_type = do.address_of("PyFloat_Type")
@@ -29,6 +32,7 @@ py_false = do.address_of("_Py_FalseStruct")
 py_none = do.address_of("_Py_NoneStruct")
 Py_IncRef = do.external("Py_IncRef", 1)
 Py_DecRef = do.external("Py_DecRef", 1)
+PyCode_GetExtra = do.external(CODE_EXTRA, 3, result_bits=32)
 PyErr_Clear = do.external("PyErr_Clear", 0)
 PyErr_Occurred = do.external("PyErr_Occurred", 0)
 PyFloat_AsDouble = do.external_double("PyFloat_AsDouble")
@@ -102,6 +106,18 @@ def item_of(address: int, number: int) -> int:
     if TUPLE_ITEMS != 0:
         return load64(address + TUPLE_ITEMS + 8 * number)
     return PyTuple_GetItem(address, number)
+
+
+@inlined
+def word_of_code(code: int, index: int) -> int:
+    """What a tool keeps with a code object; 0: nothing."""
+    if CODE_WORDS != 0:
+        words = load64(code + CODE_WORDS)
+        return load64(words + 8 + 8 * index) if words != 0 and index < load64(words) else 0
+    out = pointer_out()
+    do.put64(out, 0)
+    PyCode_GetExtra(code, index, out)
+    return load64(out)
 
 
 @inlined

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .. import layout
 from . import intrinsics as do
-from .access import Py_DecRef, Py_IncRef, held_by, none, type_of
+from .access import Py_DecRef, Py_IncRef, held_by, none, type_of, word_of_code
 from .calls import attach_late, call_python, end_record, is_on
 from .entry import me_of, try_harder
 from .intrinsics import frozen, likely, load32, load64, read64
@@ -25,8 +25,7 @@ from .lanes import (
     put_header,
     take,
 )
-from .loader import CODE_EXTRA
-from .places import EVENT, pointer_out
+from .places import EVENT
 from .spans import end_failed
 
 FUNCTIONS = frozen(layout.FUNCTIONS)
@@ -35,7 +34,6 @@ FUNCTIONS_MAX = layout.FUNCTIONS_MAX
 NUMBER_BYTES = 4
 SEEN, UNWANTED, FAILED = 1, -1, -2
 PROFILE_CALL, PROFILE_RETURN = 0, 3  # PyTrace_...
-code_extra = do.external(CODE_EXTRA, 3, result_bits=32)
 frame_code = do.external("PyFrame_GetCode", 1)
 argument_out = do.scratch(8)
 base_exception = do.address_of("PyExc_BaseException")
@@ -44,10 +42,7 @@ base_exception = do.address_of("PyExc_BaseException")
 @inlined
 def number_of(functions: int, code: int) -> int:
     """The function's number; 0: it has none."""
-    out = pointer_out()
-    do.put64(out, 0)
-    code_extra(code, read64(functions + FUNCTIONS.extra), out)
-    number = load64(out)
+    number = word_of_code(code, read64(functions + FUNCTIONS.extra))
     return number if 0 <= number < FUNCTIONS_MAX else 0
 
 

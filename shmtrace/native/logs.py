@@ -16,6 +16,7 @@ from .access import (
     integer,
     integer_type,
     item_of,
+    pointer_out,
     py_false,
     py_none,
     py_true,
@@ -26,7 +27,7 @@ from .calls import attach_late, call_python, is_on, needs_telling, stays_off
 from .entry import me_of, try_harder
 from .intrinsics import likely, load64
 from .lanes import RECORDED, copy_short, inlined, record
-from .places import EVENT, U32_MASK, PyThreadState_Get, find_place, place_word, pointer_out
+from .places import EVENT, U32_MASK, PyThreadState_Get, find_place, place_word
 
 LOG_BYTES = 512  # longer ones are packed by Python
 LOG_NAME, LOG_SPAN, LOG_CONTEXT, ID_LOG = wire.LOG_NAME, wire.LOG_SPAN, wire.LOG_CONTEXT, wire.ID_LOG

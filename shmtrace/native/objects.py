@@ -17,6 +17,8 @@
 
 A build without a GIL has a longer head, which ends with ob_type as well; nobody but the interpreter counts there.
 
+A code object has the address of the words that tools keep with it, their number ahead of them; where, is looked for.
+
 All this is proved on live objects by `prove`, in each process that compiles for us and in no other: object code is that
 of one build of Python (native.code_key), and a worker takes it as it is.  What cannot be proved, and what depends on
 the version if that is not in KNOWN, is not read: the code asks the interpreter (access.py), which is slower.  Without
@@ -33,6 +35,7 @@ from ..errors import PythonUnsupported
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
 HAS_GIL = "t" not in sys.abiflags
 COUNT = 0  # ob_refcnt
@@ -62,6 +65,7 @@ KNOWN = {
 }
 VERSION = sys.version_info[:2]
 STATE_BYTES, CONTEXT_BYTES = 512, 64  # of a thread's state and a Context, as far as we look
+MOST_WORDS = 256  # that tools may keep with a code object
 TRIES = 3  # to find things in them
 
 
@@ -216,6 +220,32 @@ def _look_for_context() -> tuple[set[int], set[int], set[int]]:
     return current, {4 * at for at in behind if (inside[at], outside[at]) == (1, 0)}, versions
 
 
+def _find_words() -> int:
+    """Offset in a code object of the address of what tools keep with it: how many words that is, and these; or 0."""
+    name = "PyUnstable_{}" if VERSION >= (3, 12) else "_Py{}"
+    request = getattr(ctypes.pythonapi, name.format("Eval_RequestCodeExtraIndex"))
+    put = getattr(ctypes.pythonapi, name.format("Code_SetExtra"))
+    request.restype, put.argtypes = ctypes.c_ssize_t, (ctypes.py_object, ctypes.c_ssize_t, ctypes.c_size_t)
+    index = request(None)
+    if index < 0:  # others have taken all
+        return 0
+    found = [_look_for_words(compile("0", "", "eval"), put, index, 8 * number) for number in range(1, TRIES)]
+    places = set.intersection(*found)
+    return places.pop() if len(places) == 1 else 0
+
+
+def _look_for_words(code: CodeType, put: Callable[..., int], index: int, value: int) -> set[int]:
+    """Where it may be, after a look at the code object before and after a word was put there."""
+    places = range(0, type(code).__basicsize__ - 7, 8)
+    before = [_word(code, at) for at in places]
+    put(code, index, value)
+    changed = [at for at, word in zip(places, before, strict=True) if word == 0 != _word(code, at)]
+    if len(changed) != 1:
+        return set()
+    words = ctypes.cast(_word(code, changed[0]), ctypes.POINTER(ctypes.c_size_t))
+    return set(changed) if index < words[0] <= MOST_WORDS and words[1 + index] == value else set()
+
+
 def prove() -> dict[str, int]:
     """What object code may read, after a look at live objects; 0 where it has to ask.  Raises PythonUnsupported."""
     wrong = [name for name, is_so in ESSENTIAL.items() if not is_so()]
@@ -237,6 +267,7 @@ def prove() -> dict[str, int]:
         "type_name": TYPE_NAME if _has_name() else 0,
         "method_self": METHOD_SELF if _has_self() else 0,
         "text": TEXT_BYTES if VERSION in KNOWN else 0,
+        "words": _find_words() if HAS_GIL else 0,
         "context": context,
         "entered": entered,
         "version": version,

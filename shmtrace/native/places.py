@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from .. import layout, wire
 from . import intrinsics as do
-from .access import BYTES_DATA, CONTEXT_AT, ENTERED_AT, HAS_GIL, VAR_SIZE, VERSION_AT, Py_DecRef, PyErr_Clear
+from .access import (
+    BYTES_DATA,
+    CONTEXT_AT,
+    ENTERED_AT,
+    HAS_GIL,
+    VAR_SIZE,
+    VERSION_AT,
+    Py_DecRef,
+    PyErr_Clear,
+    pointer_out,
+)
 from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
 from .lanes import BLOCK, CONTEXT, HERE, apart, block_here, inlined
 
@@ -21,7 +31,6 @@ PyContextVar_Set = do.external("PyContextVar_Set", 2)
 PyThreadState_Get = do.external("PyThreadState_Get", 0)
 PyThreadState_GetID = do.external("PyThreadState_GetID", 1)
 PyBytes_FromStringAndSize = do.external("PyBytes_FromStringAndSize", 2)
-pointer_out = do.scratch(8)
 
 
 @apart

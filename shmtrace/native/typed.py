@@ -11,7 +11,7 @@ shape would have to wait for a compiler.
 from __future__ import annotations
 
 from . import intrinsics as do
-from .access import BYTES_DATA, NO_VALUE, VAR_SIZE, boolean, double, held_by
+from .access import BYTES_DATA, NO_VALUE, VAR_SIZE, boolean, double, held_by, pointer_out
 from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
 from .entry import me_of, try_harder
 from .intrinsics import likely, load64, read64, store64
@@ -28,7 +28,7 @@ from .lanes import (
     take,
 )
 from .logs import log_call
-from .places import EVENT, PLACE_WORD_BYTES, PyThreadState_Get, find_place, place_word, pointer_out
+from .places import EVENT, PLACE_WORD_BYTES, PyThreadState_Get, find_place, place_word
 from .spans import (
     span_begin,
     span_begin_call,
