@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from shmtrace import segment as segments
 from shmtrace.errors import ShmtraceError
 from shmtrace.layout import CONTROL
 from shmtrace.reader.following import LATE_S
 from shmtrace.reader.source import WAIT_MS, FifoSource, PipeSource
-from shmtrace.segment import open_streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,14 +55,14 @@ def place_of(source: str) -> Place:
     path = Path(source)
     if "/" in source or path.is_dir():
         return Place(source, path, _channel_of(path) if path.is_fifo() else None)
-    segment = open_streamed(source)
+    segment = segments.open_streamed(source)
     return Place(source, Path(segment.fifo), segment)
 
 
 def _channel_of(fifo: Path) -> Segment | None:
     """The channel that a FIFO is of, if it is of one."""
     with contextlib.suppress(ShmtraceError, OSError):
-        segment = open_streamed(fifo.name)
+        segment = segments.open_streamed(fifo.name)
         if fifo.samefile(segment.fifo):
             return segment
         segment.unmap()
