@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ def shell(
 ) -> Iterator[Callable[[str], Any]]:
     """Runs a cell, and gives what IPython gives; what a cell with a magic showed is `_` of the next one."""
     package("IPython")
+    gc.collect()  # channels of earlier tests would be led into a cell's record, too
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
