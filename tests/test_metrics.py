@@ -95,8 +95,9 @@ def test_the_collector_serves_the_numbers_of_its_channels(channel: shmtrace.Chan
             return samples[serves] == 1 if serves in samples else False
 
         commands.until(ask)
-        with pytest.raises(urllib.error.HTTPError, match="404"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             urllib.request.urlopen(address.replace("/metrics", "/other"), timeout=20)
+        refused.value.close()
         assert samples["shmtrace_collector_cpu_seconds_total", ()] > 0
         done = commands.run("collect", "--all", "--metrics", address.split("/")[2])
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
