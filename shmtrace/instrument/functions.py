@@ -22,9 +22,9 @@ from ..errors import ShmtraceError
 from ..layout import CONTEXT, CONTROL, EVENT, FUNCTIONS
 from ..log import is_recording
 from ..native import functions as native
-from ..native.builtin import METH_FASTCALL, METH_O, make_builtin
+from ..native.builtin import METH_O
 from ..notes import say
-from ..tracepoint import CALL_DOC, LEVELS, Event
+from ..tracepoint import LEVELS, Event
 from ..wire import FUNCTION_FIELDS
 
 TYPE_CHECKING = False
@@ -99,6 +99,30 @@ def _is_one_of(module: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(module, pattern) or fnmatchcase(module, f"{pattern}.*") for pattern in patterns)
 
 
+class _Hook:
+    """What the interpreter calls, without a builtin's detour."""
+
+    __slots__ = ("cell", "step")  # the cell is the first thing in it, where the code looks for it
+    cell: bytes
+    step: _Step
+
+
+_hook_types: list[Any] = []  # the one type of hooks, once it is made
+
+
+def _make_hook(entry: str, step: _Step) -> Callable[..., object]:
+    at = _Hook.__basicsize__
+    if not _hook_types:
+        from ..native.types import make_type
+
+        _hook_types.append(make_type(f"{__name__}.Hook", base=_Hook, basic_size=at + 8, vectorcall_at=at))
+    hook = _hook_types[0]()
+    hook.cell, hook.step = step.cell, step
+    ctypes.c_uint64.from_address(id(hook) + at).value = native("hooks")[entry]
+    made: Callable[..., object] = hook
+    return made
+
+
 class _Step(Event):
     """A class of records with a function's number; and the hooks that write it."""
 
@@ -125,8 +149,7 @@ class _Step(Event):
         self.bind(None, lasting_context())
 
     def hook(self, entry: str) -> Callable[..., object]:
-        doc = CALL_DOC.format(name=entry, arguments="*arguments")
-        return make_builtin(native("hooks")[entry], self, entry, METH_FASTCALL, doc)
+        return _make_hook(entry, self)
 
 
 class Functions:

@@ -142,8 +142,8 @@ def see_unwind(cell: int, code: int, kind: int) -> int:
     return SEEN if end_failed(cell, kind, number, NUMBER_BYTES) else FAILED
 
 
-def function_step(self: int, args: int, count: int) -> int:
-    """METH_FASTCALL: PY_START, PY_RESUME, PY_RETURN, PY_YIELD, whose first argument is the code."""
+def function_step(self: int, args: int, count: int, names: int) -> int:
+    """Vectorcall: PY_START, PY_RESUME, PY_RETURN, PY_YIELD, whose first argument is the code."""
     cell = held_by(self)
     seen = see(cell, load64(args))
     if likely(seen == SEEN):
@@ -155,13 +155,13 @@ def function_step(self: int, args: int, count: int) -> int:
     return disable
 
 
-def function_throw(self: int, args: int, count: int) -> int:
-    """METH_FASTCALL: PY_THROW: a generator goes on with an exception.  The interpreter cannot disable this."""
+def function_throw(self: int, args: int, count: int, names: int) -> int:
+    """Vectorcall: PY_THROW: a generator goes on with an exception.  The interpreter cannot disable this."""
     return none() if see(held_by(self), load64(args)) != FAILED else 0
 
 
-def function_unwind(self: int, args: int, count: int) -> int:
-    """METH_FASTCALL: PY_UNWIND, whose third argument is the exception."""
+def function_unwind(self: int, args: int, count: int, names: int) -> int:
+    """Vectorcall: PY_UNWIND, whose third argument is the exception."""
     cell = held_by(self)
     kind = type_of(load64(args + 16))
     return none() if see_unwind(cell, load64(args), kind) != FAILED else 0
