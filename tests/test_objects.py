@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -121,10 +123,12 @@ def test_where_nothing_is_known_the_interpreter_is_asked(tmp_path: Path) -> None
     for unit in ("collector", "reader", "json"):  # of which nothing is looked at here
         shutil.copy(Path(warm) / f"{unit}-{native.code_key(unit)}.o", cache)
     for unit in ("producer", "typed"):
-        compiles = f"from shmtrace.native import functions\nfunctions({unit!r})"
-        done = commands.run("-c", program(ASKS, compiles), command=[sys.executable], SHMTRACE_CACHE=str(cache))
-        assert done.returncode == 0, done.stderr
-        assert ("does not know this version of Python: it asks" in done.stderr) == (unit == "producer")
+        compiles = program(ASKS, f"from shmtrace.native import functions\nfunctions({unit!r})")
+        compiled = subprocess.run(
+            [sys.executable, "-c", compiles], env={**os.environ, "SHMTRACE_CACHE": str(cache)},
+            check=True, capture_output=True, text=True, timeout=250,
+        )  # fmt: skip
+        assert ("does not know this version of Python: it asks" in compiled.stderr) == (unit == "producer")
     done = commands.run("-c", program(ASKS, RECORDS), cwd=tmp_path, command=[sys.executable], SHMTRACE_CACHE=str(cache))
     assert done.returncode == 0, done.stderr
     records = list(shmtrace.read(tmp_path / "trace"))
