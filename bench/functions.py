@@ -1,8 +1,8 @@
 """What tracing of functions adds to a call: `python -m bench.functions`, beside VizTracer in the same run.
 
 The programs are of the kind that VizTracer measures itself with: fib, quicksort, hanoi.  Each round starts a process
-for each tracer and program, in turn; it calls the program untraced and traced, and the fastest of each counts, as
-whatever else the machine does only adds.  VizTracer's saving of what it has recorded is not counted; of shmtrace
+for each tracer and program, in turn; it calls the program untraced and traced, in turn, too, and the fastest of each
+counts, as whatever else the machine does only adds.  VizTracer's saving of what it has recorded is not counted; of shmtrace
 collector and reader run beside it, and all is delivered.  VizTracer is told to leave calls of C functions out, as
 shmtrace does.
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-REPEATS = 5
+REPEATS = 15
 LIMIT_S = 120
 
 
@@ -98,8 +98,16 @@ def with_shmtrace() -> Iterator[Callable[[bool], None]]:
         collecting(made) as collector,
     ):
         wait_until_enabled(made, collector, reader)
-        functions = Functions(made)
-        yield lambda on: functions.install() if on else functions.uninstall()
+        installed: list[Functions] = []
+
+        def switch(on: bool) -> None:
+            if on:
+                installed.append(Functions(made))
+                installed[-1].install()
+            else:
+                installed.pop().uninstall()
+
+        yield switch
         assert made.missed == 0, f"{made.missed} calls were not recorded"
 
 
@@ -127,12 +135,16 @@ def measure_here(tracer: str, program: str) -> dict[str, Any]:
     """Nanoseconds that a call gets slower by, in this process."""
     call = PROGRAMS[program]
     calls = count_calls(call)
-    untraced = min(seconds(call) for _ in range(REPEATS))
+    plain, others = [], []
     with TRACERS[tracer]() as switch:
-        switch(True)
-        call()
-        traced = min(seconds(call) for _ in range(REPEATS))
-        switch(False)
+        for _ in range(REPEATS):
+            call()
+            plain.append(seconds(call))
+            switch(True)
+            call()
+            others.append(seconds(call))
+            switch(False)
+    untraced, traced = min(plain), min(others)
     return {
         "tracer": tracer, "program": program, "calls": calls,
         "added_ns": 1e9 * (traced - untraced) / calls, "plain_ns": 1e9 * untraced / calls,
