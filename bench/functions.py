@@ -2,7 +2,7 @@
 
 The programs are of the kind that VizTracer measures itself with: fib, quicksort, hanoi.  Each round starts a process
 for each tracer and program, in turn; it calls the program untraced and traced, in turn, too, and the fastest of each
-counts, as whatever else the machine does only adds.  VizTracer's saving of what it has recorded is not counted; of shmtrace
+counts, as whatever else the machine does only adds.  What VizTracer takes to save is not counted; of shmtrace
 collector and reader run beside it, and all is delivered.  VizTracer is told to leave calls of C functions out, as
 shmtrace does.
 """
@@ -100,7 +100,7 @@ def with_shmtrace() -> Iterator[Callable[[bool], None]]:
         wait_until_enabled(made, collector, reader)
         installed: list[Functions] = []
 
-        def switch(on: bool) -> None:
+        def switch(on: bool) -> None:  # noqa: FBT001  (as VizTracer's)
             if on:
                 installed.append(Functions(made))
                 installed[-1].install()
