@@ -285,10 +285,13 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
 
 @inlined
 def reach(factor: float, divisor: float) -> float:
-    """How far from its point a line may be followed by `scaled`."""
-    per_cycle = abs(factor) / divisor
+    """How many cycles from its point a line may be followed by `scaled`.
+
+    So far the quotient of doubles is off by so little that the rest, which is that times the divisor, is an i64, and
+    quotients can be added to each other and to where the point is.
+    """
     exact = (SAFE / divisor - 4.0) / INEXACT
-    return min(exact, SAFE / 8.0) / max(per_cycle, 1.0)
+    return min(exact, SAFE / 8.0) / max(abs(factor) / divisor, 1.0)
 
 
 @inlined
@@ -314,8 +317,8 @@ def convert(rows: int, line: int, at: int) -> int:
     low, high, point = load64(line + LINE.low), load64(line + LINE.high), load64(line + LINE.cycles) ^ BIAS
     rise, run, drift = load64(line + LINE.rise), load64(line + LINE.run), load64(line + LINE.drift)
     monotonic, offset = load64(line + LINE.monotonic), load64(line + LINE.offset)
-    if run <= 0 or abs(float(monotonic)) >= SAFE / 4.0 or abs(float(offset)) >= SAFE:  # there is no line, or a wild one
-        return at
+    if run <= 0 or abs(float(monotonic)) >= SAFE / 4.0 or abs(float(offset)) >= SAFE:
+        return at  # there is no line yet, or it is that of no clock
     rising, drifting = float(rise) / float(run), float(drift) / float(run)
     far = int(max(0.0, min(reach(float(rise), float(run)), reach(float(drift), float(run)))))
     if point >= BIAS + far:
