@@ -8,6 +8,7 @@ as that lives; what the number means is written once by each process, and again 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import os
 import sys
@@ -23,6 +24,8 @@ from ..layout import CONTEXT, CONTROL, EVENT, FUNCTIONS
 from ..log import is_recording
 from ..native import functions as native
 from ..native.builtin import METH_O
+from ..native.loader import unstable
+from ..native.types import make_type
 from ..notes import say
 from ..tracepoint import LEVELS, Event
 from ..wire import FUNCTION_FIELDS
@@ -49,9 +52,7 @@ _installed: list[Functions] = []
 
 
 def _python(name: str, *types: object, result: object = ctypes.c_int) -> Any:
-    """A function of the interpreter, by its name from 3.12 on."""
-    if not MONITORS:
-        name = name.replace("PyUnstable_Eval_", "_PyEval_").replace("PyUnstable_Code_", "_PyCode_")
+    """A function of the interpreter."""
     function = getattr(ctypes.pythonapi, name)
     function.argtypes, function.restype = types, result
     return function
@@ -59,7 +60,7 @@ def _python(name: str, *types: object, result: object = ctypes.c_int) -> Any:
 
 def _extra_index() -> int:
     if not _extra:
-        index = _python("PyUnstable_Eval_RequestCodeExtraIndex", ctypes.c_void_p, result=ctypes.c_ssize_t)(None)
+        index = _python(unstable("Eval_RequestCodeExtraIndex"), ctypes.c_void_p, result=ctypes.c_ssize_t)(None)
         if index < 0:
             raise ShmtraceError("functions cannot be traced: code objects have no room for another tool's word")
         _extra.append(index)
@@ -69,7 +70,7 @@ def _extra_index() -> int:
 def _number_of(code: CodeType) -> int:
     """The function's number in this process; 0: there are too many."""
     index, found = _extra_index(), ctypes.c_void_p()
-    get = _python("PyUnstable_Code_GetExtra", ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)
+    get = _python(unstable("Code_GetExtra"), ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)
     get(code, index, ctypes.addressof(found))
     if found.value:
         return found.value
@@ -78,7 +79,7 @@ def _number_of(code: CodeType) -> int:
         if number == layout.FUNCTIONS_MAX:
             say(f"{number - 1} functions were called: others are not recorded")
         return 0
-    _python("PyUnstable_Code_SetExtra", ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)(code, index, number)
+    _python(unstable("Code_SetExtra"), ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)(code, index, number)
     return number
 
 
@@ -100,27 +101,17 @@ def _is_one_of(module: str, patterns: Sequence[str]) -> bool:
 
 
 class _Hook:
-    """What the interpreter calls, without a builtin's detour."""
+    """What the interpreter calls, without a builtin's detour.  Behind it is the address of its call."""
 
     __slots__ = ("cell", "step")  # the cell is the first thing in it, where the code looks for it
     cell: bytes
     step: _Step
 
 
-_hook_types: list[Any] = []  # the one type of hooks, once it is made
-
-
-def _make_hook(entry: str, step: _Step) -> Callable[..., object]:
+@functools.cache
+def _hook_type() -> Any:
     at = _Hook.__basicsize__
-    if not _hook_types:
-        from ..native.types import make_type
-
-        _hook_types.append(make_type(f"{__name__}.Hook", base=_Hook, basic_size=at + 8, vectorcall_at=at))
-    hook = _hook_types[0]()
-    hook.cell, hook.step = step.cell, step
-    ctypes.c_uint64.from_address(id(hook) + at).value = native("hooks")[entry]
-    made: Callable[..., object] = hook
-    return made
+    return make_type(f"{__name__}.Hook", base=_Hook, basic_size=at + 8, vectorcall_at=at)
 
 
 class _Step(Event):
@@ -149,7 +140,11 @@ class _Step(Event):
         self.bind(None, lasting_context())
 
     def hook(self, entry: str) -> Callable[..., object]:
-        return _make_hook(entry, self)
+        hook = _hook_type()()
+        hook.cell, hook.step = self.cell, self
+        ctypes.c_uint64.from_address(id(hook) + _Hook.__basicsize__).value = native("hooks")[entry]
+        made: Callable[..., object] = hook
+        return made
 
 
 class Functions:

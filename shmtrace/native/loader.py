@@ -14,7 +14,14 @@ import sys
 
 # the state of this thread if it holds the GIL, else 0
 THREAD_STATE = "PyThreadState_GetUnchecked" if sys.version_info >= (3, 13) else "_PyThreadState_UncheckedGet"
-CODE_EXTRA = "PyUnstable_Code_GetExtra" if sys.version_info >= (3, 12) else "_PyCode_GetExtra"
+
+
+def unstable(name: str) -> str:
+    """What a function is called that the interpreter gives to tools: it has another name from 3.12 on."""
+    return ("PyUnstable_" if sys.version_info >= (3, 12) else "_Py") + name
+
+
+CODE_EXTRA = unstable("Code_GetExtra")
 UNPROVED = ("PyTuple_GetItem", "PyType_GetName")  # asked by code that cannot look (objects.py)
 SYMBOLS = frozenset((
     "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get", "PyContextVar_Set",

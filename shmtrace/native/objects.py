@@ -222,9 +222,10 @@ def _look_for_context() -> tuple[set[int], set[int], set[int]]:
 
 def _find_words() -> int:
     """Offset in a code object of the address of what tools keep with it: how many words that is, and these; or 0."""
-    name = "PyUnstable_{}" if VERSION >= (3, 12) else "_Py{}"
-    request = getattr(ctypes.pythonapi, name.format("Eval_RequestCodeExtraIndex"))
-    put = getattr(ctypes.pythonapi, name.format("Code_SetExtra"))
+    from .loader import unstable
+
+    request = ctypes.pythonapi[unstable("Eval_RequestCodeExtraIndex")]
+    put = ctypes.pythonapi[unstable("Code_SetExtra")]
     request.restype, put.argtypes = ctypes.c_ssize_t, (ctypes.py_object, ctypes.c_ssize_t, ctypes.c_size_t)
     index = request(None)
     if index < 0:  # others have taken all

@@ -74,7 +74,7 @@ from .records import (
     writer_of,
 )
 from .rows import COLUMNS, WIDE, Growing, Hashed, Numbered, OpenSpans, Rows, Tables, address_of, jitted, signed, words
-from .spans import FIRST_NAMELESS, MOST_SPANS
+from .spans import FIRST_NAMELESS, MOST_SPANS, OWN_NUMBERS_BITS
 from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
 _KIND_NUMBERS = {kind: number for number, kind in enumerate((*KINDS, "context", DEFINES, *STEPS))}
 assert _KIND_NUMBERS["unwind"] == KIND_UNWIND
-OWN_NUMBERS_BITS = 44  # of several traces, each numbers spans and calls in a range of its own
 MOST_THREADS = 1 << 16  # before those that have ended are forgotten
 LOSS_ROOM = 64  # bytes of a row that tells of a loss
 _LOG_HEAD = struct.Struct("<IIB")
@@ -591,7 +590,7 @@ class Decoder:
 
         Whatever changes what that code reads waits until it is done.
         """
-        self.waiting.append(rows)
+        self.waiting.append(rows)  # the end of the batch before must not forget their threads
         before = list(self.finished())
         self.waiting.pop()
         self._start(rows)

@@ -127,24 +127,24 @@ def _leaps(descriptor: int, uuid: bytes, size: int) -> Iterator[list[Item]]:
     parser = Parser(uuid)
     at = 0
     while at < size:
-        found = parser.beginning(os.pread(descriptor, HEAD_BYTES, at), at)
-        if found is None or at + found[0] > size:
+        packet_bytes, packet = _beginning(parser, descriptor, HEAD_BYTES, at)
+        if at + packet_bytes > size:
             raise ValueError
-        packet_bytes, packet = found
-        if _begins_with_others(packet):
-            at += packet_bytes
-            continue
-        if not _has_others(packet):
-            found = parser.beginning(os.pread(descriptor, packet_bytes, at), at)
-            if found is None:
-                raise ValueError
-            packet = found[1]
-        yield [packet]
+        if not _begins_with_others(packet):
+            yield [packet if _has_others(packet) else _beginning(parser, descriptor, packet_bytes, at)[1]]
         at += packet_bytes
 
 
+def _beginning(parser: Parser, descriptor: int, count: int, at: int) -> tuple[int, Packet]:
+    """Size of a packet, and so many bytes of it, if it has as many."""
+    found = parser.beginning(os.pread(descriptor, count, at), at)
+    if found is None:
+        raise ValueError
+    return found
+
+
 def _begins_with_others(packet: Packet) -> bool:
-    """Whether its first record is not the collector's: so it is in most packets."""
+    """Whether its first record is not the collector's.  Most packets are done with by this look."""
     at = wire.PACKET_BYTES + wire.RECORD_BYTES
     return packet.content_bytes >= at and RECORD.unpack_from(packet.data, wire.PACKET_BYTES)[1] not in COLLECTORS_IDS
 

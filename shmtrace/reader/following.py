@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from .records import ROUND_S, Decoder, follow_directory
+from .spans import OWN_NUMBERS_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,6 @@ LATE_S = 0.25  # a record comes at most, where no flush interval is known
 WAIT_S = 0.02  # when nothing came from anywhere
 MOST_HELD = 1 << 16  # records, before they are given out, whatever may still come
 CHUNK = 1 << 10  # records of a directory that are read ahead
-OWN_NUMBERS_BITS = 44  # each source numbers spans and calls in a range of its own
 
 _Waiting: TypeAlias = "tuple[int, int, Record, _Followed]"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenSpan", "Spans"]
 
 MOST_SPANS = 1 << 16  # open at a time, in all processes together
+OWN_NUMBERS_BITS = 44  # of several traces each numbers spans and calls in a range of its own
 FIRST_NAMELESS = 1 << 32  # spans without a number of their own get one from here on, above all that are in a record
 
 # Host, pid, start time of the process, number of a span or thread.
