@@ -22,7 +22,7 @@ def unstable(name: str) -> str:
 
 
 CODE_EXTRA = unstable("Code_GetExtra")
-UNPROVED = ("PyTuple_GetItem", "PyType_GetName")  # asked by code that cannot look (objects.py)
+UNPROVED = ("PyTuple_GetItem", "PyType_GetName", CODE_EXTRA)  # asked by code that cannot look (objects.py)
 SYMBOLS = frozenset((
     "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get", "PyContextVar_Set",
     "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyErr_SetInterrupt", "PyEval_RestoreThread",
@@ -33,7 +33,7 @@ SYMBOLS = frozenset((
     "Py_AddPendingCall", "Py_DecRef", "Py_IncRef", "_PyObject_NewVar", "_Py_FalseStruct", "_Py_NoneStruct",
     "_Py_TrueStruct", "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise",
     "memcpy", "memset", "open", "pthread_getspecific", "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait",
-    "sem_getvalue", "sem_post", "sem_trywait", "strcmp", "strlen", "writev", CODE_EXTRA, THREAD_STATE, *UNPROVED,
+    "sem_getvalue", "sem_post", "sem_trywait", "strcmp", "strlen", "writev", THREAD_STATE, *UNPROVED,
 ))  # fmt: skip
 SYMTAB, RELA = 2, 4  # section types
 ALLOC = 2  # section flag
