@@ -38,19 +38,28 @@ def test_top_shows_rates_and_obeys_its_keys(
     channels = [shmtrace.create_channel(name, pages=64, page_size=8192) for name in names]
     load, request = channels[0].span("load"), channels[0].tracepoint("request", status="u16")
 
+    async def work() -> None:
+        while True:
+            with load:
+                request(200)
+            await asyncio.sleep(0.002)
+
     async def use() -> None:
         app = Top(None, 0.3)
         async with app.run_test(size=size) as pilot:
-            for _ in range(3000):
-                with load:
-                    request(200)
-                await asyncio.sleep(0.002)
+            working = asyncio.create_task(work())
+            for _ in range(100):
+                await asyncio.sleep(0.1)
                 if len(rows(app, "events")) == 3:
-                    break
+                    await pilot.press("p")
+                    if len(rows(app, "events")) == 3:  # it was not drawn anew meanwhile
+                        break
+                    await pilot.press("p")
+            working.cancel()
             assert {row[0] for row in rows(app, "channels")} >= set(names)
             assert {row[0] for row in rows(app, "events")} <= {"load", "request"}
             assert len(rows(app, "processes")) == 1
-            await pilot.press("p", "tab", "s")
+            await pilot.press("tab", "s")
             assert "PAUSED" in str(app.query_one("#state", Static).render())
             assert rows(app, "events") == sorted(rows(app, "events"), key=lambda row: row[2])
             await pilot.press("slash", *"req", "enter")

@@ -373,8 +373,6 @@ def move_rows(source: int, target: int, limit_key: int, inclusive: bool) -> bool
     keys, data, end = load64(source + ROWS.keys), load64(source + ROWS.data), load64(source + ROWS.room)
     end += data
     cycles_from, cycles_to = load64(source + ROWS.cycles), load64(target + ROWS.cycles)
-    time_from, time_to = load64(source + ROWS.time), load64(target + ROWS.time)
-    steady_from, steady_to = load64(source + ROWS.monotonic), load64(target + ROWS.monotonic)
     classes_from, classes_to = load64(source + ROWS.classes), load64(target + ROWS.classes)
     threads_from, threads_to = load64(source + ROWS.threads), load64(target + ROWS.threads)
     cpus_from, cpus_to = load64(source + ROWS.cpus), load64(target + ROWS.cpus)
@@ -395,8 +393,6 @@ def move_rows(source: int, target: int, limit_key: int, inclusive: bool) -> bool
         size = load32(starts_from + 4 * stop - 4) + load32(sizes_from + 4 * stop - 4) - begin
         if used + size <= room:
             do.copy(cycles_to + 8 * count, cycles_from + 8 * at, 8 * run)
-            do.copy(time_to + 8 * count, time_from + 8 * at, 8 * run)
-            do.copy(steady_to + 8 * count, steady_from + 8 * at, 8 * run)
             do.copy(classes_to + 4 * count, classes_from + 4 * at, 4 * run)
             do.copy(threads_to + 4 * count, threads_from + 4 * at, 4 * run)
             do.copy(sizes_to + 4 * count, sizes_from + 4 * at, 4 * run)
@@ -417,8 +413,6 @@ def move_rows(source: int, target: int, limit_key: int, inclusive: bool) -> bool
             good = False
             break
         do.move8(cycles_to + 8 * count, cycles_from + 8 * at)
-        do.move8(time_to + 8 * count, time_from + 8 * at)
-        do.move8(steady_to + 8 * count, steady_from + 8 * at)
         do.move4(classes_to + 4 * count, classes_from + 4 * at)
         do.move4(threads_to + 4 * count, threads_from + 4 * at)
         store32(starts_to + 4 * count, used)

@@ -18,7 +18,7 @@ class ROWS:
     limit: int = 48  # of what rows are merged into: so many rows,
     room: int = 56  # and so many bytes of data
     cycles: int = 64  # u64
-    time: int = 72  # i64, ns since 1970
+    time: int = 72  # i64, ns since 1970; of rows that are in the order of time, as
     monotonic: int = 80  # i64, ns
     keys: int = 88  # i64, by which lanes are merged: see BIAS
     classes: int = 96  # i32
@@ -28,7 +28,7 @@ class ROWS:
     cpus: int = 128  # u16
     lanes: int = 136  # u16
     data: int = 144
-    spans: int = 152  # i64; these four come last, when rows are in the order of time
+    spans: int = 152  # i64; these four, too
     parents: int = 160  # i64
     tasks: int = 168  # i64
     contexts: int = 176  # i32, -1 none

@@ -240,7 +240,6 @@ class _LaneRows:
                 return
             for item in items:
                 self._decoder.decode(item, self._place, self.rows)
-        self._decoder.convert(self.rows)
 
 
 class Decoder:
@@ -553,7 +552,9 @@ class Decoder:
         self._line[LINE.low // 8], self._line[LINE.high // 8] = 0, BIAS  # good for nothing
 
     def convert(self, rows: Rows) -> None:
-        """Times of the rows that have none yet, as the clock is known now."""
+        """Times of the rows that have none yet, as the clock is known now.  Those of a lane have none until merged."""
+        if not rows.finished:
+            return
         at, count = rows.converted, rows.count
         rows.converted = count
         if self._clock is None:
@@ -581,8 +582,8 @@ class Decoder:
 
     def finish(self, rows: Rows) -> Iterator[Batch]:
         """The rows as a batch, if there are any, with what the order of time tells.  They are not used again."""
-        self._start(rows)
-        self._order(rows, 0, 0)
+        self._start()
+        self._convert_and_order(rows)
         yield from self._end(rows)
 
     def finish_beside(self, rows: Rows, pool: Executor) -> Iterator[Batch]:
@@ -593,8 +594,8 @@ class Decoder:
         self.waiting.append(rows)  # the end of the batch before must not forget their threads
         before = list(self.finished())
         self.waiting.pop()
-        self._start(rows)
-        self._beside = rows, pool.submit(self._order, rows, 0, 0)
+        self._start()
+        self._beside = rows, pool.submit(self._convert_and_order, rows)
         yield from before
 
     def finished(self) -> Iterator[Batch]:
@@ -610,10 +611,13 @@ class Decoder:
         if self._beside is not None:
             self._beside[1].result()
 
-    def _start(self, rows: Rows) -> None:
-        self.convert(rows)
+    def _start(self) -> None:
         self._forget_numbered()
         self._spans.header[SPANS.before // 8], self._spans.header[SPANS.steps // 8] = self._before, 0
+
+    def _convert_and_order(self, rows: Rows) -> None:
+        self.convert(rows)
+        self._order(rows, 0, 0)
 
     def _order(self, rows: Rows, at: int, kept: int) -> None:
         rows.kept = self.code["finish"](rows.address, self._spans.address, self._calls.address, at, kept)

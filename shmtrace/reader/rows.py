@@ -37,10 +37,10 @@ Element = TypeVar("Element")
 
 WIDE = 16  # bytes: so much room is behind what bodies are copied to
 DECODED = {
-    "cycles": "u8", "time": "i8", "monotonic": "i8", "keys": "i8", "classes": "i4", "threads": "i4", "starts": "i4",
-    "sizes": "i4", "cpus": "u2", "lanes": "u2",
+    "cycles": "u8", "keys": "i8", "classes": "i4", "threads": "i4", "starts": "i4", "sizes": "i4", "cpus": "u2",
+    "lanes": "u2",
 }  # fmt: skip
-FINISHED = {"spans": "i8", "parents": "i8", "tasks": "i8", "contexts": "i4"}
+FINISHED = {"time": "i8", "monotonic": "i8", "spans": "i8", "parents": "i8", "tasks": "i8", "contexts": "i4"}
 COLUMNS = (*DECODED, *FINISHED)
 
 
@@ -93,11 +93,12 @@ def words(table: type) -> Array:
 
 
 class Rows:
-    """Rows, a column an array; `finished` ones have the columns that come last, too."""
+    """Rows, a column an array; `finished` ones are in the order of time, and have what follows from that, too."""
 
     def __init__(self, rows: int, room: int, *, finished: bool = False) -> None:
         self.header = words(ROWS)
         self.address = address_of(self.header)
+        self.finished = finished
         self._kinds = {**DECODED, **FINISHED} if finished else DECODED
         self._columns: dict[str, Array] = {}
         self.data = np.empty(0, np.uint8)

@@ -29,7 +29,7 @@ def converted(clock: Clock, cycles: list[int]) -> list[tuple[int, int]]:
     """Wall clock and monotonic clock of rows with these cycles."""
     decoder = columns.Decoder(ignore)
     decoder._clock = clock
-    rows = Rows(len(cycles), 0)
+    rows = Rows(len(cycles), 0, finished=True)
     for number in cycles:
         rows.add(number, BLOB, -1, 0, b"")
     decoder.convert(rows)
