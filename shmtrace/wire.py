@@ -94,6 +94,8 @@ PACKET_CONTEXT_AT = PACKET.timestamp_begin
 RECORD_BYTES = 16
 RECORD_CONTEXT_AT = RECORD.cpu
 RECORD_ALIGNMENT = 8
+LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
+LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
 
 ID_BLOB, ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_LOG = range(6)
 FIRST_ID = 16  # of the classes that users define

@@ -12,6 +12,8 @@ from . import rows as shared
 from .primitives import apart, frozen, get64, inlined, load32, load64, padded, store16, store32, store64
 
 ROWS, HASHED, TABLES, LINE = frozen(shared.ROWS), frozen(shared.HASHED), frozen(shared.TABLES), frozen(shared.LINE)
+LANE, PACKET, PACKET_BYTES = frozen(shared.LANE), frozen(wire.PACKET), wire.PACKET_BYTES
+LIMIT_BYTES, LIMIT_NUMBERS = wire.LIMIT_BYTES, wire.LIMIT_NUMBERS
 SPANS, OPEN, OPEN_BYTES = frozen(shared.SPANS), frozen(shared.OPEN), shared.OPEN_BYTES
 BIAS, ANY, VARIABLE, SKIPPED, SPECIAL = shared.BIAS, shared.ANY, shared.VARIABLE, shared.SKIPPED, shared.SPECIAL
 MAP, LOG_HEAD_BYTES = shared.MAP, shared.LOG_HEAD_BYTES
@@ -206,15 +208,60 @@ def read_log(at: int, end: int, target: int) -> bool:
     return True
 
 
-def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
-    """Makes rows of the records in [at, end) of a packet; why it stopped, in front of `ROWS.stopped`.
+@inlined
+def begins(lane: int, packet: int) -> bool:
+    """Whether this is how packets of the lane begin."""
+    return (
+        get64(packet) == load64(lane + LANE.magic)
+        and get64(packet + 8) == load64(lane + LANE.uuid)
+        and get64(packet + 16) == load64(lane + LANE.stream)
+    )
 
-    There is room for all of them.
+
+def leap(lane: int, base: int, at: int, end: int) -> int:
+    """Passes the packets of a lane in [at, end) of which there is nothing to say; where the first other one begins.
+
+    Each is whole, in order and not the last one; nothing is missing or was missed ahead of it.  Whether that is so of
+    a packet is for stream.Parser to say, which has looked at one of this lane: what is here may let pass fewer of them.
+    """
+    number, known = load64(lane + LANE.number), load64(lane + LANE.words)
+    discarded = load64(lane + LANE.discarded)
+    last = end - PACKET_BYTES
+    there = at <= last and begins(lane, base + at)
+    while there:
+        packet = base + at
+        content, size = get64(packet + PACKET.content_size), get64(packet + PACKET.packet_size)
+        words = get64(packet + PACKET.cpu_id)
+        after = at + (size >> 3)
+        if (
+            get64(packet + PACKET.packet_seq_num) != number + 1
+            or get64(packet + PACKET.events_discarded) != discarded
+            or words & 0xFFFF_FFFF >= LIMIT_NUMBERS
+            or words >> 32 != known >> 32
+            or content & 7 != 0
+            or not PACKET_BYTES <= content >> 3 <= LIMIT_BYTES
+            or size != 8 * padded(content >> 3)
+            or get64(packet + PACKET.timestamp_begin) ^ BIAS > get64(packet + PACKET.timestamp_end) ^ BIAS
+            or after > last
+            or not begins(lane, base + after)
+        ):
+            break
+        number += 1
+        at = after
+    store64(lane + LANE.number, number)
+    return at
+
+
+def walk(rows: int, tables: int, base: int, at: int, end: int, stop: int) -> int:
+    """Makes rows of the records in [at, end) of a packet, and of the packets in [end, stop) behind it.
+
+    Gives why it stopped, in front of `ROWS.stopped`.  There is room for all of them.  What is ahead of the records has
+    been checked: see `leap`.
     """
     count, used, top, lane = (
         load64(rows + ROWS.count), load64(rows + ROWS.used), load64(rows + ROWS.top), load64(rows + ROWS.lane),
     )  # fmt: skip
-    data, scope = load64(rows + ROWS.data), load64(rows + ROWS.scope)
+    data, scope, packet = load64(rows + ROWS.data), load64(rows + ROWS.scope), load64(rows + ROWS.packet)
     all_cycles, all_keys = load64(rows + ROWS.cycles), load64(rows + ROWS.keys)
     all_classes, all_threads = load64(rows + ROWS.classes), load64(rows + ROWS.threads)
     all_starts, all_sizes = load64(rows + ROWS.starts), load64(rows + ROWS.sizes)
@@ -223,7 +270,12 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
     writers = load64(tables + TABLES.writers)
     last_writer, thread = -1, -1
     why = WALKED
-    while at < end:
+    while at < stop:
+        if at >= end:
+            packet = at
+            end = at + (get64(base + at + PACKET.content_size) >> 3)
+            at += PACKET_BYTES
+            continue
         body = at + RECORD_BYTES
         if body > end:
             why = DAMAGED
@@ -268,7 +320,7 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
             store32(all_sizes + 4 * count, head + size)
             store16(all_cpus + 2 * count, cpu)
             store16(all_lanes + 2 * count, lane)
-            copy_wide(data + used + head, base + body, size, base + end)
+            copy_wide(data + used + head, base + body, size, base + stop)
             used += head + size
             count += 1
         at = padded(after)
@@ -280,6 +332,8 @@ def walk(rows: int, tables: int, base: int, at: int, end: int) -> int:
     store64(rows + ROWS.used, used)
     store64(rows + ROWS.top, top)
     store64(rows + ROWS.stopped, at)
+    store64(rows + ROWS.packet, packet)
+    store64(rows + ROWS.ended, end)
     return why
 
 
@@ -765,4 +819,4 @@ def pack(data: int, begins: int, ends: int, count: int, target: int, offsets: in
     return used
 
 
-READER_ENTRIES = [walk, put, convert, merge, finish, gather, split, pack]
+READER_ENTRIES = [leap, walk, put, convert, merge, finish, gather, split, pack]

@@ -32,7 +32,9 @@ class ROWS:
     parents: int = 160  # i64
     tasks: int = 168  # i64
     contexts: int = 176  # i32, -1 none
-    stopped: int = 184  # where in the packet a walk did
+    stopped: int = 184  # where in the bytes a walk did,
+    packet: int = 200  # in the packet that begins here
+    ended: int = 208  # and whose last record ends here
     scope: int = 192  # number of the file << 32 | lane << 16: what the key of a writer begins with
 
 
@@ -42,6 +44,17 @@ class HASHED:
     mask: int = 0
     keys: int = 8  # i64
     values: int = 16  # i32
+
+
+class LANE:
+    """What the next packet of a lane is compared to."""
+
+    magic: int = 0  # the first three words of a packet: u32 magic, 16 bytes of uuid, u32 stream id
+    uuid: int = 8
+    stream: int = 16
+    words: int = 24  # u32 cpu | u32 lane << 32, but cpu may be any
+    number: int = 32  # of the packet that came last
+    discarded: int = 40
 
 
 class TABLES:

@@ -42,10 +42,13 @@ class Buffer:
 
     def find(self, key: bytes, at: int) -> int:
         """Where `key` stands at or behind `at`, else `end`.  Four times as fast as bytearray.find."""
-        first = ctypes.c_char.from_buffer(self.data) if self.data else None
-        base = ctypes.addressof(first) if first is not None else 0
-        found = _memmem(base + at, self.end - at, key, len(key)) if first is not None else None
+        base = self.address()
+        found = _memmem(base + at, self.end - at, key, len(key)) if base else None
         return self.end if found is None else found - base
+
+    def address(self) -> int:
+        """Where the first byte of `data` lies until it is moved; 0: there is none."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.data)) if self.data else 0
 
     def _move(self, count: int) -> None:
         """What is held goes to the front of memory that has room for `count` bytes more."""

@@ -14,6 +14,7 @@ import pathlib
 import select
 import stat
 import struct
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
@@ -73,9 +74,24 @@ from .records import (
     warn_of,
     writer_of,
 )
-from .rows import COLUMNS, WIDE, Growing, Hashed, Numbered, OpenSpans, Rows, Tables, address_of, jitted, signed, words
+from .rows import (
+    COLUMNS,
+    WIDE,
+    Blocks,
+    Growing,
+    Hashed,
+    Leaps,
+    Numbered,
+    OpenSpans,
+    Rows,
+    Tables,
+    address_of,
+    jitted,
+    signed,
+    words,
+)
 from .spans import FIRST_NAMELESS, MOST_SPANS, OWN_NUMBERS_BITS
-from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Skipped, heads
+from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Run, Skipped, heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -90,8 +106,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read"]
 
-ROWS_AT_ONCE = 1 << 15
+ROWS_AT_ONCE = 1 << 16
 BYTES_AT_ONCE = 16 << 20
+BATCHES_BESIDE = 2  # wait for another thread, so that it need not wait
 LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
 _KIND_NUMBERS = {kind: number for number, kind in enumerate((*KINDS, "context", DEFINES, *STEPS))}
@@ -165,22 +182,22 @@ def _read_stream(decoder: Decoder, source: BinaryIO, place: str, most: int) -> I
         decoder.settle()
         source.seek(start)
         waits = False
-    rows = _new_rows(most)
+    rows = _new_rows(decoder, most)
     for items in parsed(source, place):
         for item in items:
             decoder.decode(item, place, rows)
             if rows.count >= most or rows.used >= BYTES_AT_ONCE:
                 yield from decoder.finish(rows)
-                rows = _new_rows(most)
+                rows = _new_rows(decoder, most)
         if waits and rows.count and not _has_more(source):
             yield from decoder.finish(rows)
-            rows = _new_rows(most)
+            rows = _new_rows(decoder, most)
     yield from decoder.finish(rows)
 
 
-def _new_rows(most: int) -> Rows:
+def _new_rows(decoder: Decoder, most: int) -> Rows:
     """For so many, and those of the packet with which there are so many."""
-    return Rows(most + (1 << 13), BYTES_AT_ONCE + (1 << 20), finished=True)
+    return Rows(most + (1 << 13), BYTES_AT_ONCE + (1 << 20), decoder.blocks, finished=True)
 
 
 def _has_more(source: BinaryIO) -> bool:
@@ -199,13 +216,14 @@ def _read_directory(
             decoder.learn(items, contexts=False)
     decoder.settle()
     chunk = max(LEAST_CHUNK_BYTES, min(LANES_BYTES // max(1, len(sizes)), MOST_CHUNK_BYTES))
+    leaps = Leaps(decoder.code["leap"], uuid)
     lanes = [
-        _LaneRows(decoder, number, str(path), Lane(path, uuid).items(size, warn, last=True, chunk_bytes=chunk))
+        _LaneRows(decoder, number, str(path), Lane(path, uuid, leaps).items(size, warn, last=True, chunk_bytes=chunk))
         for number, (path, size) in enumerate(sizes.items())
     ]
     merged = np.array([lane.rows.address for lane in lanes], np.int64)
     heap = np.empty(len(lanes), np.int64)
-    target = Rows(most, BYTES_AT_ONCE, finished=True)
+    target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
     with ThreadPoolExecutor(1) as pool:
         while True:
             why = decoder.code["merge"](address_of(merged), len(lanes), address_of(heap), target.address)
@@ -215,7 +233,7 @@ def _read_directory(
             yield from decoder.finish_beside(target, pool)
             if why == ALL_DONE:
                 break
-            target = Rows(most, BYTES_AT_ONCE, finished=True)
+            target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
         yield from decoder.finished()
 
 
@@ -223,7 +241,7 @@ class _LaneRows:
     """The rows of a lane that wait to be merged."""
 
     def __init__(self, decoder: Decoder, number: int, place: str, batches: Iterator[list[Item]]) -> None:
-        self.rows = Rows(0, 0)
+        self.rows = Rows(0, 0, Blocks())
         self.rows.place = number
         decoder.waiting.append(self.rows)
         self._decoder = decoder
@@ -271,7 +289,8 @@ class Decoder:
         self._tables = Tables(self._writers, UNKNOWN)
         self._learning = Tables(self._writers, SKIPPED)
         self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = SPECIAL
-        self._nothing = Rows(0, 0)
+        self.blocks = Blocks()
+        self._nothing = Rows(0, 0, Blocks())
         self._spans, self._calls = (
             OpenSpans(MOST_SPANS, FIRST_NAMELESS + own),
             OpenSpans(MOST_CALLS, FIRST_NUMBER + own),
@@ -285,7 +304,7 @@ class Decoder:
         self._called: dict[int, Function] = {}  # functions of these
         self._line = words(LINE)
         self._before = 0  # rows
-        self._beside: tuple[Rows, Future[None]] | None = None  # rows that another thread may be at
+        self._beside: deque[Future[Batch | None]] = deque()  # what another thread has been given
         self._forget_line()
         self._set_tables(None)
 
@@ -352,21 +371,23 @@ class Decoder:
         self._early.clear()
 
     def _learn(self, packet: Packet, *, contexts: bool) -> None:
-        with contextlib.suppress(RecordDamaged):
-            if not contexts:
+        if not contexts:
+            with contextlib.suppress(RecordDamaged):
                 for head in heads(packet):
                     if head.id not in COLLECTORS_IDS:
                         break
                     if head.id == wire.ID_CLOCK:
                         self._read_clock(_body(packet, head))
-                return
-            for _, head in self._stops(packet, self._nothing, self._learning):
-                if head.id == wire.ID_CLOCK:
-                    self._read_clock(_body(packet, head))
-                elif head.id == wire.ID_WRITER:
-                    self._announce(self._early, packet.lane << 16, _body(packet, head))
-                elif (thread := self._early.get(packet.lane << 16 | head.writer, -1)) >= 0:
-                    self._learn_numbered(head.id, _body(packet, head), int(self._spans[SPANS.processes][thread]))
+            return
+        for why, head in self._stops(packet, self._nothing, self._learning):
+            if why == DAMAGED:
+                break
+            if head.id == wire.ID_CLOCK:
+                self._read_clock(_body(packet, head))
+            elif head.id == wire.ID_WRITER:
+                self._announce(self._early, packet.lane << 16, _body(packet, head))
+            elif (thread := self._early.get(packet.lane << 16 | head.writer, -1)) >= 0:
+                self._learn_numbered(head.id, _body(packet, head), int(self._spans[SPANS.processes][thread]))
 
     def _learn_numbered(self, identifier: int, body: memoryview, process: int) -> None:
         if identifier == wire.ID_LOG:
@@ -380,8 +401,8 @@ class Decoder:
 
     def decode(self, item: Item, place: str, rows: Rows) -> None:
         """Adds the rows of what a parser gave; `place` is the name of what it parsed."""
-        if isinstance(item, Packet):
-            self._packet(item, place, rows)
+        if isinstance(item, (Packet, Run)):
+            self._packets(item, place, rows)
         elif isinstance(item, Skipped):
             self._warn(f"{place}: byte {item.offset}: {item.size} bytes skipped: {item.why}")
         else:
@@ -391,57 +412,62 @@ class Decoder:
             except InvalidDescription as error:
                 self._warn(f"{place}: byte {item.offset}: {error}")
 
-    def _packet(self, packet: Packet, place: str, rows: Rows) -> None:
-        content = packet.content_bytes
-        rows.need(content // wire.RECORD_BYTES + 2, content + 2 * LOSS_ROOM)
-        rows.header[ROWS.lane // 8] = packet.lane
-        rows.header[ROWS.scope // 8] = rows.place << 32 | packet.lane << 16
-        if packet.missing:
-            _add_loss(rows, packet, packet.begin, "gap", packet.missing)
-        if packet.missed:
-            _add_loss(rows, packet, packet.begin, "missed", packet.missed)
-        try:
-            for why, head in self._stops(packet, rows, self._tables):
-                if why == HERE_BAD:
-                    self._complain(packet, head, place)
-                elif head.id == wire.ID_LOG:
-                    self._log(packet, head, rows)
-                else:
-                    self._collectors(packet, head, rows)
-        except RecordDamaged as error:
-            self._warn(f"{place}: byte {packet.offset + error.at}: the rest of a packet skipped: {error}")
+    def _packets(self, item: Packet | Run, place: str, rows: Rows) -> None:
+        room = len(item.data)
+        rows.need(room // wire.RECORD_BYTES + 2, room + 2 * LOSS_ROOM)
+        rows.header[ROWS.lane // 8] = item.lane
+        rows.header[ROWS.scope // 8] = rows.place << 32 | item.lane << 16
+        if isinstance(item, Packet):
+            if item.missing:
+                _add_loss(rows, item.cpu, item.begin, "gap", item.missing)
+            if item.missed:
+                _add_loss(rows, item.cpu, item.begin, "missed", item.missed)
+        for why, head in self._stops(item, rows, self._tables):
+            if why == DAMAGED:
+                packet = int(rows.header[ROWS.packet // 8])
+                error = RecordDamaged(head.body - packet)
+                self._warn(f"{place}: byte {item.offset + head.body}: the rest of a packet skipped: {error}")
+            elif why == HERE_BAD:
+                self._complain(item, head, place)
+            elif head.id == wire.ID_LOG:
+                self._log(item, head, rows)
+            else:
+                self._collectors(item, head, rows)
 
-    def _stops(self, packet: Packet, rows: Rows, tables: Tables) -> Iterator[tuple[int, Head]]:
-        """Makes rows of a packet's records; gives those of which it makes none."""
-        base = address_of(np.frombuffer(packet.data, np.uint8))
-        at, end, walk = wire.PACKET_BYTES, packet.content_bytes, self.code["walk"]
-        while at < end:
-            why = walk(rows.address, tables.address, base, at, end)
+    def _stops(self, item: Packet | Run, rows: Rows, tables: Tables) -> Iterator[tuple[int, Head]]:
+        """Makes rows of records; gives those of which it makes none, and where a packet is damaged."""
+        base, walk = address_of(np.frombuffer(item.data, np.uint8)), self.code["walk"]
+        at = end = 0
+        stop = item.content_bytes if isinstance(item, Packet) else len(item.data)
+        while at < stop:
+            why = walk(rows.address, tables.address, base, at, end, stop)
             if why == WALKED:
                 return
-            at = int(rows.header[ROWS.stopped // 8])
-            if why == DAMAGED:
-                raise RecordDamaged(at)
-            cycles, identifier, cpu, writer, size = RECORD.unpack_from(packet.data, at)
-            body = at + wire.RECORD_BYTES
-            yield why, Head(cycles, identifier, cpu, writer, size, body)
-            at = wire.padded(body + size)
-            if at >= end != body + size:
-                raise RecordDamaged(body + size)
+            at, end = int(rows.header[ROWS.stopped // 8]), int(rows.header[ROWS.ended // 8])
+            if why != DAMAGED:
+                cycles, identifier, cpu, writer, size = RECORD.unpack_from(item.data, at)
+                body = at + wire.RECORD_BYTES
+                yield why, Head(cycles, identifier, cpu, writer, size, body)
+                at = wire.padded(body + size)
+                if at < end or end == body + size:
+                    continue
+                at = body + size
+            yield DAMAGED, Head(0, 0, 0, 0, 0, at)
+            at = end = wire.padded(end)
 
-    def _complain(self, packet: Packet, head: Head, place: str) -> None:
+    def _complain(self, item: Packet | Run, head: Head, place: str) -> None:
         made = self.description.classes.get(head.id) if self.description else None
         try:
             if made is not None:
-                decode_fields(made, _body(packet, head))
+                decode_fields(made, _body(item, head))
             elif head.id not in self._unknown:
                 self._unknown.add(head.id)
                 raise undescribed(head.id)
         except ValueError as error:
-            self._warn(f"{place}: byte {packet.offset + head.body}: skipped: {error}")
+            self._warn(f"{place}: byte {item.offset + head.body}: skipped: {error}")
 
-    def _log(self, packet: Packet, head: Head, rows: Rows) -> None:
-        body = bytes(_body(packet, head))
+    def _log(self, item: Packet | Run, head: Head, rows: Rows) -> None:
+        body = bytes(_body(item, head))
         thread = self._announced.get(int(rows.header[ROWS.scope // 8]) | head.writer, -1)
         log = unpack_log(body)
         if log is None:
@@ -452,11 +478,12 @@ class Decoder:
             numbers = _LOG_HEAD.pack(log.span, log.context, LEVEL_NAMES.index(log.level))
             rows.add(head.cycles, LOG, thread, head.cpu, numbers + body)
 
-    def _collectors(self, packet: Packet, head: Head, rows: Rows) -> None:
-        body = _body(packet, head)
+    def _collectors(self, item: Packet | Run, head: Head, rows: Rows) -> None:
+        body = _body(item, head)
         if head.id == wire.ID_LOSS:
             if (loss := loss_of(body)) is not None:
-                _add_loss(rows, packet, head.cycles, *loss)
+                at = int(rows.header[ROWS.packet // 8]) + wire.PACKET.cpu_id
+                _add_loss(rows, int.from_bytes(item.data[at : at + 4], "little"), head.cycles, *loss)
         elif head.id == wire.ID_WRITER:
             self._announce(self._announced, int(rows.header[ROWS.scope // 8]), body)
         elif not self._settled:
@@ -582,56 +609,52 @@ class Decoder:
 
     def finish(self, rows: Rows) -> Iterator[Batch]:
         """The rows as a batch, if there are any, with what the order of time tells.  They are not used again."""
-        self._start()
-        self._convert_and_order(rows)
-        yield from self._end(rows)
+        if (batch := self._finish(rows)) is not None:
+            yield batch
+        self._forget_threads()
 
     def finish_beside(self, rows: Rows, pool: Executor) -> Iterator[Batch]:
-        """As `finish`, but the batch comes with the next call: other rows are decoded while jitted code orders these.
+        """As `finish`, but the batch comes with a later call, or with `finished`: others are decoded meanwhile.
 
-        Whatever changes what that code reads waits until it is done.
+        Whatever changes what the pool's one thread reads waits until that is done with all that it has.
         """
-        self.waiting.append(rows)  # the end of the batch before must not forget their threads
-        before = list(self.finished())
-        self.waiting.pop()
-        self._start()
-        self._beside = rows, pool.submit(self._convert_and_order, rows)
-        yield from before
+        self._beside.append(pool.submit(self._finish, rows))
+        if len(self._beside) > BATCHES_BESIDE:
+            yield from self._first_beside()
+        self._forget_threads()
 
     def finished(self) -> Iterator[Batch]:
-        """The batch that has not come yet."""
-        if self._beside is not None:
-            rows, _ = self._beside
-            self._wait()
-            self._beside = None
-            yield from self._end(rows)
+        """The batches that have not come yet."""
+        while self._beside:
+            yield from self._first_beside()
+
+    def _first_beside(self) -> Iterator[Batch]:
+        batch = self._beside.popleft().result()
+        if batch is not None:
+            yield batch
 
     def _wait(self) -> None:
         """Until no other thread reads or writes anything of this."""
-        if self._beside is not None:
-            self._beside[1].result()
+        for batch in self._beside:
+            batch.result()
 
-    def _start(self) -> None:
+    def _finish(self, rows: Rows) -> Batch | None:
         self._forget_numbered()
-        self._spans.header[SPANS.before // 8], self._spans.header[SPANS.steps // 8] = self._before, 0
-
-    def _convert_and_order(self, rows: Rows) -> None:
         self.convert(rows)
-        self._order(rows, 0, 0)
-
-    def _order(self, rows: Rows, at: int, kept: int) -> None:
-        rows.kept = self.code["finish"](rows.address, self._spans.address, self._calls.address, at, kept)
-
-    def _end(self, rows: Rows) -> Iterator[Batch]:
-        count, spans = rows.count, self._spans
-        while (at := int(spans.header[SPANS.at // 8])) < count:
-            self._order(rows, at + self._stopped(rows, at), rows.kept)
+        count, header = rows.count, self._spans.header
+        header[SPANS.before // 8], header[SPANS.steps // 8] = self._before, 0
+        self._order(rows, 0)
+        while (at := int(header[SPANS.at // 8])) < count:
+            self._order(rows, at + self._stopped(rows, at))
         self._before += count
-        if spans.header[SPANS.steps // 8]:
+        if header[SPANS.steps // 8]:
             self._tell_functions(rows, rows.kept)
-        if rows.kept:
-            yield self._batch({name: rows[name][: rows.kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
-        self._forget_threads()
+        if not rows.kept:
+            return None
+        return self._batch({name: rows[name][: rows.kept] for name in COLUMNS}, rows.data[: rows.used + WIDE])
+
+    def _order(self, rows: Rows, at: int) -> None:
+        rows.kept = self.code["finish"](rows.address, self._spans.address, self._calls.address, at, rows.kept)
 
     def _stopped(self, rows: Rows, at: int) -> int:
         """Takes the row, that jitted code stopped at, into account; how many rows that are done with."""
@@ -732,9 +755,9 @@ class Decoder:
             self._spans.keep(SPANS.begins, kept)
 
 
-def _body(packet: Packet, head: Head) -> memoryview:
-    return packet.data[head.body : head.body + head.size]
+def _body(item: Packet | Run, head: Head) -> memoryview:
+    return item.data[head.body : head.body + head.size]
 
 
-def _add_loss(rows: Rows, packet: Packet, cycles: int, reason: str, count: int) -> None:
-    rows.add(cycles, LOSS, -1, packet.cpu, reason.encode() + b"\0" + count.to_bytes(8, "little"))
+def _add_loss(rows: Rows, cpu: int, cycles: int, reason: str, count: int) -> None:
+    rows.add(cycles, LOSS, -1, cpu, reason.encode() + b"\0" + count.to_bytes(8, "little"))

@@ -6,24 +6,28 @@ import contextlib
 import os
 import re
 import stat
+import struct
 from typing import TYPE_CHECKING, BinaryIO
 
 from .. import wire
 from .errors import NotATrace
-from .stream import COLLECTORS_IDS, LIMIT_BYTES, RECORD, Metadata, Parser, RecordDamaged, heads
+from .stream import COLLECTORS_IDS, LIMIT_BYTES, Metadata, Parser, RecordDamaged, heads
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Iterator
 
     from .description import Description
-    from .stream import Item, Packet
+    from .stream import Item, Leap, Packet
 
 __all__ = ["Directory", "Lane", "first_records", "ignore", "is_file", "open_file", "parsed"]
 
 CHUNK_BYTES = 1 << 20
 LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
 HEAD_BYTES = 1 << 12  # of a packet: its header, and some records
+_START = struct.Struct(
+    "<40xQQ32xH"
+)  # of a packet: its sizes, and the id of its first record.  Most are done with by it
 _LANE_FILE = re.compile(r"stream_\d+_\d+")
 
 
@@ -82,9 +86,9 @@ def _receive(receive: Callable[[int], bytes], place: str) -> bytes:
 class Lane:
     """The file of one lane, read as far as it goes."""
 
-    def __init__(self, path: pathlib.Path, uuid: bytes) -> None:
+    def __init__(self, path: pathlib.Path, uuid: bytes, leap: Leap | None = None) -> None:
         self.path = path
-        self._parser = Parser(uuid)
+        self._parser = Parser(uuid, leap)
         self._offset = 0
 
     def items(
@@ -124,14 +128,21 @@ def first_records(path: pathlib.Path, uuid: bytes, size: int) -> Iterator[list[I
 
 def _leaps(descriptor: int, uuid: bytes, size: int) -> Iterator[list[Item]]:
     """Packets with their beginnings only.  Raises ValueError if one is not what it should be."""
-    parser = Parser(uuid)
+    parser, start = Parser(uuid), wire.PACKET_MAGIC.to_bytes(4, "little") + uuid
     at = 0
     while at < size:
+        first = os.pread(descriptor, _START.size, at)  # most packets are done with by this look
+        if first.startswith(start) and len(first) == _START.size:
+            content, packet_bits, identifier = _START.unpack(first)
+            behind = at + packet_bits // 8
+            whole = packet_bits % 64 == 0 and 0 <= packet_bits - content < 64 and behind <= size
+            if whole and content // 8 >= _START.size and identifier not in COLLECTORS_IDS:
+                at = behind
+                continue
         packet_bytes, packet = _beginning(parser, descriptor, HEAD_BYTES, at)
         if at + packet_bytes > size:
             raise ValueError
-        if not _begins_with_others(packet):
-            yield [packet if _has_others(packet) else _beginning(parser, descriptor, packet_bytes, at)[1]]
+        yield [packet if _has_others(packet) else _beginning(parser, descriptor, packet_bytes, at)[1]]
         at += packet_bytes
 
 
@@ -141,12 +152,6 @@ def _beginning(parser: Parser, descriptor: int, count: int, at: int) -> tuple[in
     if found is None:
         raise ValueError
     return found
-
-
-def _begins_with_others(packet: Packet) -> bool:
-    """Whether its first record is not the collector's.  Most packets are done with by this look."""
-    at = wire.PACKET_BYTES + wire.RECORD_BYTES
-    return packet.content_bytes >= at and RECORD.unpack_from(packet.data, wire.PACKET_BYTES)[1] not in COLLECTORS_IDS
 
 
 def _has_others(packet: Packet) -> bool:

@@ -242,7 +242,7 @@ class Decoder:
                 yield from self._packet(item, place)
             elif isinstance(item, Skipped):
                 self._warn(f"{place}: byte {item.offset}: {item.size} bytes skipped: {item.why}")
-            else:
+            elif isinstance(item, Metadata):
                 self._try_describe(item, place)
 
     def _try_describe(self, item: Metadata, place: str) -> None:

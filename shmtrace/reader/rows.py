@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import struct
+import weakref
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import wire
 from ..layout import fields_of
 from ..native import functions, is_ready
 from ..native.plain import has_numba
-from ..native.rows import BIAS, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES
+from ..native.rows import BIAS, HASHED, LANE, OPEN_BYTES, ROWS, SPANS, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from .buffer import Buffer
+
 __all__ = [
     "COLUMNS",
     "Array",
+    "Blocks",
     "Growing",
     "Hashed",
     "OpenSpans",
@@ -35,19 +41,29 @@ __all__ = [
 Array: TypeAlias = npt.NDArray[Any]
 Element = TypeVar("Element")
 
+MOST_BLOCKS = 8  # are looked after
 WIDE = 16  # bytes: so much room is behind what bodies are copied to
+OFFSETS = fields_of(ROWS)
 DECODED = {
-    "cycles": "u8", "keys": "i8", "classes": "i4", "threads": "i4", "starts": "i4", "sizes": "i4", "cpus": "u2",
-    "lanes": "u2",
+    name: np.dtype(kind)
+    for name, kind in (
+        ("cycles", "u8"), ("keys", "i8"), ("classes", "i4"), ("threads", "i4"), ("starts", "i4"), ("sizes", "i4"),
+        ("cpus", "u2"), ("lanes", "u2"),
+    )
 }  # fmt: skip
-FINISHED = {"time": "i8", "monotonic": "i8", "spans": "i8", "parents": "i8", "tasks": "i8", "contexts": "i4"}
-COLUMNS = (*DECODED, *FINISHED)
+FINISHED = DECODED | {
+    name: np.dtype(kind)
+    for name, kind in (
+        ("time", "i8"), ("monotonic", "i8"), ("spans", "i8"), ("parents", "i8"), ("tasks", "i8"), ("contexts", "i4"),
+    )
+}  # fmt: skip
+COLUMNS = tuple(FINISHED)
 
 
 def jitted() -> dict[str, Callable[..., int]]:
     """The jitted functions, by name.  Calls are made without the GIL.  Without numba they are plain Python."""
     arguments = {
-        "walk": 5, "put": 3, "convert": 3, "merge": 4, "finish": 5, "gather": 6, "split": 6, "pack": 6,
+        "leap": 4, "walk": 6, "put": 3, "convert": 3, "merge": 4, "finish": 5, "gather": 6, "split": 6, "pack": 6,
     }  # fmt: skip
     return {name: entry("reader", "decoding", name, count) for name, count in arguments.items()}
 
@@ -92,14 +108,50 @@ def words(table: type) -> Array:
     return np.zeros(max(fields_of(table).values()) // 8 + 1, np.int64)
 
 
+class Leaps:
+    """A stream.Leap by jitted code, for the packets of one trace."""
+
+    def __init__(self, leap: Callable[..., int], uuid: bytes) -> None:
+        self._leap = leap
+        self._lane = words(LANE)
+        self._address = address_of(self._lane)
+        start = struct.pack("<I16sI", wire.PACKET_MAGIC, uuid, wire.STREAM_ID)
+        self._lane[LANE.magic // 8 : LANE.stream // 8 + 1] = np.frombuffer(start, np.int64)
+
+    def __call__(self, buffer: Buffer, at: int, lane: int, last: int, discarded: int) -> tuple[int, int]:
+        if last >> 62 or discarded >> 62:  # numbers that no packet has
+            return at, 0
+        self._lane[LANE.words // 8 : LANE.discarded // 8 + 1] = lane << 32, last, discarded
+        stop = self._leap(self._address, buffer.address(), at, buffer.end)
+        return stop, int(self._lane[LANE.number // 8]) - last
+
+
+class Blocks:
+    """Memory that is used again when nobody looks at it any more: fresh memory costs more than filling it."""
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[Array, weakref.ref[Array]]] = []
+
+    def take(self, size: int) -> Array:
+        """So many bytes at least, whatever is in them.  They are in use as long as there is a view of this array."""
+        kept = [(block, user) for block, user in self._blocks if user() is not None or len(block) >= size]
+        free = next((number for number, (_, user) in enumerate(kept) if user() is None), None)
+        block = np.empty(size, np.uint8) if free is None else kept.pop(free)[0]
+        # The base of views of an array is the one that has the memory: only what is no array between them stops that.
+        taken: Array = np.frombuffer(block.data, np.uint8)
+        self._blocks = [*kept[-MOST_BLOCKS:], (block, weakref.ref(taken))]
+        return taken
+
+
 class Rows:
     """Rows, a column an array; `finished` ones are in the order of time, and have what follows from that, too."""
 
-    def __init__(self, rows: int, room: int, *, finished: bool = False) -> None:
+    def __init__(self, rows: int, room: int, blocks: Blocks, *, finished: bool = False) -> None:
+        self._blocks = blocks
         self.header = words(ROWS)
         self.address = address_of(self.header)
         self.finished = finished
-        self._kinds = {**DECODED, **FINISHED} if finished else DECODED
+        self._kinds = FINISHED if finished else DECODED
         self._columns: dict[str, Array] = {}
         self.data = np.empty(0, np.uint8)
         self.header[ROWS.top // 8] = BIAS
@@ -140,17 +192,22 @@ class Rows:
             )
 
     def _grow(self, rows: int, room: int) -> None:
-        count, used, offsets = self.count, self.used, fields_of(ROWS)
-        for name, kind in self._kinds.items():
-            array = np.empty(rows, kind)
+        count, used, before = self.count, self.used, self._columns
+        sizes = [-(-rows * kind.itemsize // WIDE) * WIDE for kind in self._kinds.values()]
+        block = self._blocks.take(sum(sizes) + room + WIDE)
+        at, address = 0, address_of(block)
+        self._columns = {}
+        for (name, kind), size in zip(self._kinds.items(), sizes, strict=True):
+            array = block[at : at + size].view(kind)
             if count:
-                array[:count] = self._columns[name][:count]
+                array[:count] = before[name][:count]
             self._columns[name] = array
-            self.header[offsets[name] // 8] = address_of(array)
-        data = np.empty(room + WIDE, np.uint8)
+            self.header[OFFSETS[name] // 8] = address + at
+            at += size
+        data = block[at:]
         data[:used] = self.data[:used]
         self.data = data
-        self.header[ROWS.data // 8] = address_of(data)
+        self.header[ROWS.data // 8] = address + at
         self.header[ROWS.limit // 8], self.header[ROWS.room // 8] = rows, room
 
     def add(self, cycles: int, class_id: int, thread: int, cpu: int, body: bytes) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from .. import wire
 from ..layout import fields_of
@@ -27,19 +27,20 @@ __all__ = [
     "RECORD",
     "Head",
     "Item",
+    "Leap",
     "Metadata",
     "Packet",
     "Parser",
     "RecordDamaged",
+    "Run",
     "Skipped",
     "heads",
     "struct_of",
 ]
 
-LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
+LIMIT_BYTES, LIMIT_NUMBERS = wire.LIMIT_BYTES, wire.LIMIT_NUMBERS
 # made by the collector, ahead of the others
 COLLECTORS_IDS = frozenset({wire.ID_WRITER, wire.ID_LOSS, wire.ID_CLOCK})
-LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
 SIGNATURE = b"/* CTF 1.8"
 DOUBT = 16  # with bytes in doubt, the next look is after this part of them has come anew: a look goes over all of them
 
@@ -87,6 +88,14 @@ class Packet(NamedTuple):
     missed: int  # events refused since the last packet of this lane
 
 
+class Run(NamedTuple):
+    """Whole packets of one lane, one behind the other, with nothing missing or missed ahead of any of them."""
+
+    offset: int  # in the stream, bytes
+    data: memoryview
+    lane: int
+
+
 class Skipped(NamedTuple):
     """Bytes that belong to no packet."""
 
@@ -95,7 +104,16 @@ class Skipped(NamedTuple):
     why: str
 
 
-Item: TypeAlias = "Metadata | Packet | Skipped"
+Item: TypeAlias = "Metadata | Packet | Run | Skipped"
+
+
+class Leap(Protocol):
+    """Passes packets from a place in the buffer on; gives where it stopped, and how many they are.
+
+    `last` and `discarded` are what the packet of the lane ahead of them had.
+    """
+
+    def __call__(self, buffer: Buffer, at: int, lane: int, last: int, discarded: int) -> tuple[int, int]: ...
 
 
 class Head(NamedTuple):
@@ -170,10 +188,13 @@ def _followers(uuid: bytes) -> tuple[bytes, ...]:
 class Parser:
     """Takes the bytes of a stream as they come and gives what is in them.
 
-    `uuid` is given for a file that holds packets only; otherwise it is the first description's.
+    `uuid` is given for a file that holds one lane's packets only; otherwise it is the first description's.  There the
+    packets that `leap` passes are given as runs.
     """
 
-    def __init__(self, uuid: bytes | None = None) -> None:
+    def __init__(self, uuid: bytes | None = None, leap: Leap | None = None) -> None:
+        self._leap = leap
+        self._only_packets = uuid is not None
         self._keys: tuple[bytes, bytes] | None = None
         self._followers: tuple[bytes, ...] = ()
         if uuid is not None:
@@ -240,6 +261,10 @@ class Parser:
         self._need = self._packet_bytes = 0
         self._described = -1
         while at < end:
+            if (run := self._run(at)) is not None:
+                items.append(run)
+                at += len(run.data)
+                continue
             found = self._find(data, at, end, last=last)
             if found > at:
                 self._skip(at, "no packet begins here" if self._keys else "ahead of the first description")
@@ -270,6 +295,17 @@ class Parser:
         if self._bad is not None:
             self._need = max(self._need, buffer.held + buffer.held // DOUBT)
         return items
+
+    def _run(self, at: int) -> Run | None:
+        """The packets from `at` on of which there is nothing to say, if there are any."""
+        if self._leap is None or self._bad is not None or len(self._lanes) != 1:
+            return None
+        ((number, lane),) = self._lanes.items()
+        stop, count = self._leap(self._buffer, at, number, lane.last, lane.discarded)
+        if not count:
+            return None
+        lane.before, lane.last = lane.last + count - 1, lane.last + count
+        return Run(self._buffer.offset + at, memoryview(self._buffer.data)[at:stop].toreadonly(), number)
 
     def _wait(self, packet_bytes: int, *, behind: int) -> None:
         self._packet_bytes = packet_bytes
@@ -355,18 +391,24 @@ class Parser:
         if header.words is None:
             return True
         if data.startswith(self._followers, stop, end):
-            # A killed collector's packet may be cut short.  Then the next one's description begins inside of it, and
-            # that a header stands where it should have ended is chance.
-            assert self._keys is not None
-            if self._described < at:
-                self._described = self._buffer.find(self._keys[1], at)
-            return self._described + _KEY_BYTES > stop
+            return self._only_packets or not self._holds_description(at, stop)
         tail = data[stop : min(stop + 2 * _KEY_BYTES, end)]
         if not any(follower.startswith(tail) for follower in self._followers):
             return False
         if pause:
             return _chained(self._packet(at, header, 0, 0)) or None
         return True if last else None
+
+    def _holds_description(self, at: int, stop: int) -> bool:
+        """Whether one begins in there.
+
+        A killed collector's packet may be cut short.  Then the next one's description begins inside of it, and that a
+        header stands where it should have ended is chance.
+        """
+        assert self._keys is not None
+        if self._described < at:
+            self._described = self._buffer.find(self._keys[1], at)
+        return self._described + _KEY_BYTES <= stop
 
     def _take(self, at: int, header: _Header) -> list[Item] | None:
         """The packet at `at`, none if it is a copy; None: it is a description that is torn."""

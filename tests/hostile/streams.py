@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reader.build import UUID, Trace, describe
 from shmtrace import wire
 from shmtrace.export.text import json_line, text_line
-from shmtrace.reader.stream import Metadata, Packet, Parser, struct_of
+from shmtrace.reader.stream import Metadata, Packet, Parser, Run, struct_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,7 +128,7 @@ def check_cover(data: bytes, items: Sequence[Item]) -> None:
         if isinstance(item, Metadata):
             size = struct_of(wire.METADATA).unpack_from(data, item.offset)[4] // 8
         else:
-            size = len(item.data) if isinstance(item, Packet) else item.size
+            size = len(item.data) if isinstance(item, (Packet, Run)) else item.size
         end = item.offset + size
     check_copies(data[end:])
 

@@ -15,7 +15,7 @@ from shmtrace.reader.batch import BLOB
 from shmtrace.reader.clock import Clock
 from shmtrace.reader.description import ClockDescription
 from shmtrace.reader.files import ignore
-from shmtrace.reader.rows import Rows
+from shmtrace.reader.rows import Blocks, Rows
 
 pytestmark = pytest.mark.timeout(100)
 U64 = (1 << 64) - 1
@@ -29,7 +29,7 @@ def converted(clock: Clock, cycles: list[int]) -> list[tuple[int, int]]:
     """Wall clock and monotonic clock of rows with these cycles."""
     decoder = columns.Decoder(ignore)
     decoder._clock = clock
-    rows = Rows(len(cycles), 0, finished=True)
+    rows = Rows(len(cycles), 0, Blocks(), finished=True)
     for number in cycles:
         rows.add(number, BLOB, -1, 0, b"")
     decoder.convert(rows)

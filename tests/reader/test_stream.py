@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reader.build import UUID, Trace, packets, parse, skipped, small_trace, whole
 from shmtrace import wire
-from shmtrace.reader.stream import LIMIT_BYTES, Metadata, Packet, Parser, RecordDamaged, Skipped, heads
+from shmtrace.reader.rows import Leaps, jitted
+from shmtrace.reader.stream import LIMIT_BYTES, Metadata, Packet, Parser, RecordDamaged, Run, Skipped, heads, struct_of
+
+if TYPE_CHECKING:
+    from shmtrace.reader.stream import Item
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -284,3 +290,39 @@ def test_a_packet_that_was_cut_short_is_none_even_if_a_header_stands_where_it_sh
     cut = large[: len(large) - len(description) - len(filler)]
     items = parse(description + cut + description + filler + large + filler)
     assert [bytes(packet.data) for packet in packets(items)] == [filler, large]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20),
+    st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=3),
+    st.integers(1, 1 << 12),
+)
+def test_runs_are_the_packets_that_would_have_been_given(
+    made: list[tuple[int, int]], damage: list[tuple[int, int]], step: int
+) -> None:
+    lane = Trace().lane(2, cpu=1)
+    for number, (rest, size) in enumerate(made):
+        lane.at(10 * number).blob(bytes(size)).packet(
+            discarded=lane.discarded + (rest == 9), sequence=number + rest // 8
+        )
+    data = bytearray(b"".join(lane.packets))
+    for at, byte in damage:
+        data[at % len(data)] = byte
+    plain = parse(bytes(data), step, Parser(UUID.bytes))
+    fast = parse(bytes(data), step, Parser(UUID.bytes, Leaps(jitted()["leap"], UUID.bytes)))
+    assert [part for item in fast for part in packets_of(item)] == [part for item in plain for part in packets_of(item)]
+
+
+def packets_of(item: Item) -> list[Item | tuple[int, bytes]]:
+    """Where the packets are, and their bytes."""
+    if isinstance(item, Packet) and not item.missing and not item.missed:
+        return [(item.offset, bytes(item.data))]
+    if not isinstance(item, Run):
+        return [item]
+    parts, at = [], 0
+    while at < len(item.data):
+        size = struct_of(wire.PACKET).unpack_from(item.data, at)[6] // 8
+        parts.append((item.offset + at, bytes(item.data[at : at + size])))
+        at += size
+    return parts
