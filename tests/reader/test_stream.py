@@ -320,7 +320,8 @@ def packets_of(item: Item) -> list[Item | tuple[int, bytes]]:
         return [(item.offset, bytes(item.data))]
     if not isinstance(item, Run):
         return [item]
-    parts, at = [], 0
+    parts: list[Item | tuple[int, bytes]] = []
+    at = 0
     while at < len(item.data):
         size = struct_of(wire.PACKET).unpack_from(item.data, at)[6] // 8
         parts.append((item.offset + at, bytes(item.data[at : at + size])))
