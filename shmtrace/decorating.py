@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import place
-from .layout import EVENT
+from .native.tables import EVENT
 from .tracepoint import Use, span_of
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from . import layout, place, wire
 from .context import address_of
 from .encoding import REPLACE, WrongArguments
-from .layout import CONTEXT, CONTROL, EVENT, PLACE
+from .layout import CONTEXT, CONTROL
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, make_builtin
+from .native.tables import EVENT, PLACE
 from .tracepoint import LEVELS, Tracepoint
 
 TYPE_CHECKING = False  # see channel.py

@@ -1,7 +1,7 @@
 """Where a task is: which span is open around what it does now, and which context the user has set.
 
 The value of one ContextVar, so that it is one for each thread, asyncio task and greenlet: a `bytes` whose payload
-(layout.PLACE) the jitted code changes in place.  Whose it is, is told by the address of the thread state's current
+(tables.PLACE) the jitted code changes in place.  Whose it is, is told by the address of the thread state's current
 Context: a task that has inherited somebody else's makes its own at its first span.  No function of the interpreter
 gives that address without a copy of the Context, so it is read from the thread's state (native/objects.py).  Where that
 is not possible, each span sets a new value, which is right, too, but slower.
@@ -15,13 +15,13 @@ import itertools
 import os
 import struct
 
-from . import layout
 from .context import address_of
-from .layout import PLACE, THREADS
+from .native import tables
+from .native.tables import PLACE, THREADS
 
 variable: contextvars.ContextVar[bytes] = contextvars.ContextVar("shmtrace")
 fields: contextvars.ContextVar[dict[str, object]] = contextvars.ContextVar("shmtrace context")  # of the user's context
-threads = (ctypes.c_uint64 * (layout.THREADS_BYTES // 8))()
+threads = (ctypes.c_uint64 * (tables.THREADS_BYTES // 8))()
 _numbers = itertools.count(1)  # of users' contexts
 _HEAD = struct.Struct("<I4x2I")
 assert (PLACE.current, PLACE.context, PLACE.task) == (0, 8, 12)
@@ -75,7 +75,7 @@ def set_number(at: int, value: int, width: int = 8) -> None:
 def set_context(context: int, values: dict[str, object]) -> None:
     """From now on this is the user's context here.  Tasks that were made before keep theirs."""
     old = variable.get(None)
-    place = bytearray(old if old is not None else layout.PLACE_BYTES + 8 * layout.PLACE_SPANS)
+    place = bytearray(old if old is not None else tables.PLACE_BYTES + 8 * tables.PLACE_SPANS)
     place[PLACE.context : PLACE.context + 4] = context.to_bytes(4, "little")
     place[PLACE.told : PLACE.told + 8] = bytes(8)
     _set(bytes(place))
@@ -99,22 +99,22 @@ def leave(span: int) -> None:
 
 def enter(span: int, identifier: int) -> None:
     """It is in it, or back in it."""
-    place = variable.get(None) or bytes(layout.PLACE_BYTES)
+    place = variable.get(None) or bytes(tables.PLACE_BYTES)
     _set_spans(place, [*_spans(place), span | identifier << 32])
 
 
 def _spans(place: bytes) -> list[int]:
     """The spans that are open, outermost first, the current one last; the first one may be another task's, or none."""
     depth = int.from_bytes(place[PLACE.depth : PLACE.depth + 8], "little")
-    words = place[layout.PLACE_BYTES : layout.PLACE_BYTES + 8 * depth] + place[PLACE.current : PLACE.current + 8]
+    words = place[tables.PLACE_BYTES : tables.PLACE_BYTES + 8 * depth] + place[PLACE.current : PLACE.current + 8]
     return [int.from_bytes(words[at : at + 8], "little") for at in range(0, len(words), 8)]
 
 
 def _set_spans(place: bytes, spans: list[int]) -> None:
-    changed = bytearray(place[: layout.PLACE_BYTES])
+    changed = bytearray(place[: tables.PLACE_BYTES])
     changed[PLACE.current : PLACE.current + 8] = spans[-1].to_bytes(8, "little")
     changed[PLACE.depth : PLACE.depth + 8] = (len(spans) - 1).to_bytes(8, "little")
     for span in spans[:-1]:
         changed += span.to_bytes(8, "little")
-    changed += bytes(8 * max(layout.PLACE_SPANS - len(spans) + 1, 0))
+    changed += bytes(8 * max(tables.PLACE_SPANS - len(spans) + 1, 0))
     _set(bytes(changed))

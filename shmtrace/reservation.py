@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import layout
 from .context import address_of
-from .native import functions
+from .native import functions, tables
 from .native.loader import MAP_FAILED, MAP_NORESERVE, libc
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Words(ctypes.Structure):
-    """layout.RESERVATION."""
+    """tables.RESERVATION."""
 
-    _fields_ = [(field, ctypes.c_int64) for field in layout.fields_of(layout.RESERVATION)]
+    _fields_ = [(field, ctypes.c_int64) for field in layout.fields_of(tables.RESERVATION)]
 
 
 class _Hold:
@@ -166,7 +166,7 @@ class Reservation:
         self._pid = os.getpid()
         if self._pages is not None:
             hold = _Hold(self._context)
-            self._later = hold.take(self._size) == layout.RESERVE_LATER
+            self._later = hold.take(self._size) == tables.RESERVE_LATER
             if hold.is_held:
                 try:
                     address = self._pages.view_of(hold.address)

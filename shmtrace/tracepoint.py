@@ -1,6 +1,6 @@
 """What people write: tracepoints, counters, spans, logs.
 
-An object of these holds a cell (layout.EVENT) in its first slot, where the jitted code finds it, and its call is a
+An object of these holds a cell (tables.EVENT) in its first slot, where the jitted code finds it, and its call is a
 builtin made of that code.  The cell is a `bytes` whose payload is changed in place: kernels that numba compiled know
 its address.
 """
@@ -11,16 +11,17 @@ import ctypes
 import os
 import sys
 
-from . import layout, place, wire
+from . import place, wire
 from .classes import define, switch_address
 from .context import address_of
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
 from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointConflict
 from .known import add as remember
-from .layout import CONTEXT, CONTROL, EVENT, USE
-from .native import functions, is_ready
+from .layout import CONTEXT, CONTROL
+from .native import functions, is_ready, tables
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
 from .native.objects import VAR_BYTES, VAR_SIZE
+from .native.tables import EVENT, USE
 from .notes import say
 
 TYPE_CHECKING = False  # see channel.py
@@ -99,9 +100,9 @@ class Event(_Handle):
         self._encoder = encoder = Encoder(name, fields)
         names = [sys.intern(field) for field in encoder.names]
         self._keep = [names, self._refuse]
-        table = b"".join(code.to_bytes(layout.FIELD_BYTES, "little") for code in encoder.codes)
+        table = b"".join(code.to_bytes(tables.FIELD_BYTES, "little") for code in encoder.codes)
         table += b"".join(id(field).to_bytes(8, "little") for field in names)
-        self._event = bytes(bytearray(layout.EVENT_BYTES)) + table
+        self._event = bytes(bytearray(tables.EVENT_BYTES)) + table
         # a `bytes` that is nobody else's: of one byte or none it would be shared
         self._set(EVENT.context, address_of(channel._context))  # noqa: SLF001
         self._set(EVENT.enabled, ctypes.addressof(_off))
@@ -114,7 +115,7 @@ class Event(_Handle):
 
     @property
     def cell(self) -> bytes:
-        """The layout.EVENT, which lives as long as this."""
+        """The tables.EVENT, which lives as long as this."""
         return self._event
 
     def _set(self, at: int, value: int) -> None:
@@ -369,7 +370,7 @@ class Span(Event):
 class Use:
     """A span with its fields, as `span(3)` gives it: a context manager, which may be used again, and a decorator.
 
-    Where there is object code it is one of a type that is made of that, see layout.USE.  This is for where there is
+    Where there is object code it is one of a type that is made of that, see tables.USE.  This is for where there is
     none, for arguments that were wrong, and for generators, whose spans are not open between their steps.
     """
 
@@ -415,7 +416,7 @@ def span_of(use: Any) -> tuple[Span, bytes]:
     at = id(use) + VAR_BYTES
     span: Span = ctypes.cast(ctypes.c_void_p.from_address(at + USE.span).value or 0, ctypes.py_object).value
     size = ctypes.c_ssize_t.from_address(id(use) + VAR_SIZE).value
-    return span, ctypes.string_at(at + layout.USE_BYTES, size)
+    return span, ctypes.string_at(at + tables.USE_BYTES, size)
 
 
 def _span_type(*, has_code: bool) -> type[Span]:
@@ -446,7 +447,7 @@ def _uses() -> Any:
         made = make_type(
             f"{__name__}.Use",
             {DEALLOC: code["use_end"]},
-            basic_size=VAR_BYTES + layout.USE_BYTES,
+            basic_size=VAR_BYTES + tables.USE_BYTES,
             item_size=1,
             vectorcall_at=VAR_BYTES + USE.call,
             doc=Use.__doc__ or "",
@@ -455,7 +456,7 @@ def _uses() -> Any:
         make = ctypes.pythonapi.PyType_GenericAlloc
         make.restype, make.argtypes = ctypes.py_object, (ctypes.py_object, ctypes.c_ssize_t)
         made.__enter__ = made.__exit__ = make(itself, 0)
-        words = (ctypes.c_uint64 * (layout.USES_BYTES // 8))(id(made), code["use_call"])
+        words = (ctypes.c_uint64 * (tables.USES_BYTES // 8))(id(made), code["use_call"])
         _made_uses.append((words, made))
     return _made_uses[0][0]
 

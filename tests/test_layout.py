@@ -11,6 +11,7 @@ import pytest
 import shmtrace
 from shmtrace import layout, wire
 from shmtrace.layout import CONTROL, LANE, PAGE, WRITER, Geometry
+from shmtrace.native import tables
 from shmtrace.segment import open_segment
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ TABLES = (
     (layout.CONTROL, layout.CONTROL_BYTES), (layout.CPU, layout.LINE_BYTES), (layout.LANE, layout.LANE_BYTES),
     (layout.TOTALS, layout.TOTALS_BYTES), (layout.WRITER, layout.WRITER_BYTES), (layout.CLASS, layout.CLASS_BYTES),
     (layout.PAGE, layout.PAGE_BYTES), (layout.CONTEXT, layout.CONTEXT_BYTES), (layout.BLOCK, layout.BLOCK_HEAD_BYTES),
-    (layout.SLOT, layout.SLOT_BYTES), (layout.COLLECTOR, layout.COLLECTOR_BYTES), (layout.SEND, layout.SEND_BYTES),
-    (layout.RING, layout.RING_BYTES), (layout.PACKING, layout.PACKING_BYTES), (layout.COPY, layout.COPY_BYTES),
-    (layout.RESERVATION, layout.RESERVATION_BYTES), (layout.EVENT, layout.EVENT_BYTES),
-    (layout.FIELD, layout.FIELD_BYTES), (layout.THREADS, layout.THREADS_BYTES), (layout.HERE, layout.HERE_BYTES),
-    (layout.PLACE, layout.PLACE_BYTES), (layout.KERNELS, layout.KERNELS_BYTES), (layout.KNOWN, layout.KNOWN_BYTES),
-    (layout.FUNCTIONS, layout.FUNCTIONS_BYTES), (layout.USE, layout.USE_BYTES),
-    (layout.USES, layout.USES_BYTES),
+    (layout.SLOT, layout.SLOT_BYTES), (tables.COLLECTOR, tables.COLLECTOR_BYTES), (tables.SEND, tables.SEND_BYTES),
+    (tables.RING, tables.RING_BYTES), (tables.PACKING, tables.PACKING_BYTES), (tables.COPY, tables.COPY_BYTES),
+    (tables.RESERVATION, tables.RESERVATION_BYTES), (tables.EVENT, tables.EVENT_BYTES),
+    (tables.FIELD, tables.FIELD_BYTES), (tables.THREADS, tables.THREADS_BYTES), (tables.HERE, tables.HERE_BYTES),
+    (tables.PLACE, tables.PLACE_BYTES), (tables.KERNELS, tables.KERNELS_BYTES), (tables.KNOWN, tables.KNOWN_BYTES),
+    (tables.FUNCTIONS, tables.FUNCTIONS_BYTES), (tables.USE, tables.USE_BYTES),
+    (tables.USES, tables.USES_BYTES),
 )  # fmt: skip
 
 
@@ -78,10 +79,9 @@ def test_fields_are_in_order_aligned_and_do_not_overlap(table: type, size: int) 
 
 
 def test_every_table_is_looked_at() -> None:
-    tables = {
-        value for name, value in vars(layout).items() if name.isupper() and value.__class__ is type and value is not int
-    }
-    assert tables == {table for table, _ in TABLES}
+    named = vars(layout) | vars(tables)
+    found = {value for name, value in named.items() if name.isupper() and value.__class__ is type and value is not int}
+    assert found == {table for table, _ in TABLES}
 
 
 def test_words_of_several_fields_are_full() -> None:

@@ -20,7 +20,7 @@ import commands
 import shmtrace
 from shmtrace import place
 from shmtrace.export.text import json_line
-from shmtrace.layout import PLACE
+from shmtrace.native.tables import PLACE
 from written import written
 
 if TYPE_CHECKING:

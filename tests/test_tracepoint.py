@@ -17,7 +17,7 @@ import pytest
 import commands
 import shmtrace
 from shmtrace.encoding import Encoder, WrongArguments
-from shmtrace.layout import EVENT
+from shmtrace.native.tables import EVENT
 from written import written
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from .. import layout
 from ..errors import CollectorRunning
-from ..layout import CONTROL, PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
+from ..layout import CONTROL
 from ..native.loader import libc
+from ..native.tables import PUMP_CLASSES, PUMP_FULL, PUMP_IDLE
 from ..process import is_owner_dead, start_ticks
 from ..stats import segment_stats
 from .fifo import FifoLost, WriteEnd, open_for_reader

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import layout
 from ..errors import ChannelRemoved
 from ..layout import CONTROL, LANE, WRITER
+from ..native import tables
 from ..native.loader import libc, map_memory
 from ..notes import say
 from ..process import is_writer_gone
@@ -111,13 +112,13 @@ class _Copies:
         pages = geometry.pages if segment.is_streamed else len(geometry.ring(lane))
         target, copies = map_memory(pages * geometry.page_size), (Copy * pages)()
         self._memory.append((target, pages * geometry.page_size))
-        count = layout.COPY_AGAIN
+        count = tables.COPY_AGAIN
         for _ in range(TRIES):
             count = self._state.copy_lane(lane, target, copies)
-            if count != layout.COPY_AGAIN:
+            if count != tables.COPY_AGAIN:
                 break
         if count < 0:
-            why = "is written faster than it can be copied" if count == layout.COPY_AGAIN else "holds nonsense"
+            why = "is written faster than it can be copied" if count == tables.COPY_AGAIN else "holds nonsense"
             say(f"snapshot of {segment.name!r}: lane {lane} {why}, it is left out")
         return _Lane(lane, [copies[i] for i in range(count)], self._state.overwritten)
 

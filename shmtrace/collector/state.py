@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from .. import layout, wire
 from ..context import address_of, make_context, segment_context
-from ..layout import COLLECTOR, CONTROL, COPY, PACKING
-from ..native import functions
+from ..layout import CONTROL
+from ..native import functions, tables
 from ..native.loader import libc, map_memory
+from ..native.tables import COLLECTOR, COPY, PACKING
 from .description import describe_stream, sound_clock
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def _words(table: type) -> list[tuple[str, type[ctypes.c_int64]]]:
 
 
 class Copy(ctypes.Structure):
-    """layout.COPY."""
+    """tables.COPY."""
 
     _fields_ = _words(COPY)
 
 
 class Packing(ctypes.Structure):
-    """layout.PACKING."""
+    """tables.PACKING."""
 
     _fields_ = _words(PACKING)
 
@@ -54,9 +55,9 @@ class State:
         stride = -(-(geometry.writers) // 64) * 8
         headers = HEADERS_BYTES + geometry.writers * WRITER_RECORD_BYTES
         parts = {
-            "sends": layout.SENDS_MAX * layout.SEND_BYTES,
-            "iovecs": 2 * layout.SENDS_MAX * layout.IOVEC_BYTES,
-            "ring": layout.RING_MAX * layout.RING_BYTES,
+            "sends": tables.SENDS_MAX * tables.SEND_BYTES,
+            "iovecs": 2 * tables.SENDS_MAX * tables.IOVEC_BYTES,
+            "ring": tables.RING_MAX * tables.RING_BYTES,
             "owners": geometry.lanes * 8,
             "announced": geometry.lanes * stride,
             "headers": headers,

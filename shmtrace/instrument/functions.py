@@ -15,16 +15,17 @@ import sys
 from fnmatch import fnmatchcase
 
 from .. import channel as channels
-from .. import layout
 from ..attachment import lasting, lasting_context, wiped_memory
 from ..context import address_of
 from ..encoding import WrongArguments
 from ..errors import ShmtraceError
-from ..layout import CONTEXT, CONTROL, EVENT, FUNCTIONS
+from ..layout import CONTEXT, CONTROL
 from ..log import is_recording
 from ..native import functions as native
+from ..native import tables
 from ..native.builtin import METH_O
 from ..native.loader import unstable
+from ..native.tables import EVENT, FUNCTIONS
 from ..native.types import make_type
 from ..notes import say
 from ..tracepoint import LEVELS, Event
@@ -75,8 +76,8 @@ def _number_of(code: CodeType) -> int:
     if found.value:
         return found.value
     number = next(_numbers)
-    if number >= layout.FUNCTIONS_MAX:
-        if number == layout.FUNCTIONS_MAX:
+    if number >= tables.FUNCTIONS_MAX:
+        if number == tables.FUNCTIONS_MAX:
             say(f"{number - 1} functions were called: others are not recorded")
         return 0
     _python(unstable("Code_SetExtra"), ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)(code, index, number)
@@ -153,8 +154,8 @@ class Functions:
     def __init__(self, channel: Channel, modules: Sequence[str] = ()) -> None:
         self.channel = channel
         self._patterns = Patterns(modules)
-        self._told = wiped_memory(8 * layout.FUNCTIONS_MAX)
-        self._table = (ctypes.c_uint64 * (layout.FUNCTIONS_BYTES // 8))()
+        self._told = wiped_memory(8 * tables.FUNCTIONS_MAX)
+        self._table = (ctypes.c_uint64 * (tables.FUNCTIONS_BYTES // 8))()
         lasting(self._table)
         self._definition = _Step(self, "function")
         self._write = self._definition._make("body_write", METH_O, "write")
@@ -171,7 +172,7 @@ class Functions:
 
     @property
     def table_address(self) -> int:
-        """The layout.FUNCTIONS, which lives as long as the process."""
+        """The tables.FUNCTIONS, which lives as long as the process."""
         return ctypes.addressof(self._table)
 
     def tell(self, code: CodeType, frame: FrameType) -> None:
@@ -182,7 +183,7 @@ class Functions:
         told = ctypes.c_uint64.from_address(self._told + 8 * number)
         module = str(frame.f_globals.get("__name__", "?"))
         if not self._patterns.match(module):
-            told.value = layout.FUNCTION_UNWANTED
+            told.value = tables.FUNCTION_UNWANTED
             return
         segment = self.channel.segment
         if segment is None:

@@ -15,6 +15,7 @@ from ..encoding import WrongArguments, text_bytes
 from ..errors import ShmtraceError
 from ..layout import CONTROL
 from ..log import is_recording, tell_context
+from ..native import tables
 from ..native.builtin import METH_O
 from ..notes import say
 from ..tracepoint import LEVELS, Event, check_event_name
@@ -67,7 +68,7 @@ class Pair:
     @property
     def identifier(self) -> int:
         """Of the class of its begin records."""
-        return self._begin.read(layout.EVENT.id)
+        return self._begin.read(tables.EVENT.id)
 
     def begin(self, number: int, *values: object) -> bool:
         """The span of this number begins, inside of the one that is open here; True if it is recorded."""

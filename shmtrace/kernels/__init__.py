@@ -1,7 +1,7 @@
 """Events inside users' numba kernels.  numba calls `init` (an entry point) before it compiles or loads anything.
 
 A kernel has no address and no id of a process in it, since numba keeps kernels in files.  It finds its cell at run
-time: through SYMBOL, the table layout.KERNELS, whose functions native/kernel.py are, by a text that says which object
+time: through SYMBOL, the table tables.KERNELS, whose functions native/kernel.py are, by a text that says which object
 it was compiled with and what that is.  See docs/kernels.md.
 """
 
@@ -14,7 +14,7 @@ from types import BuiltinFunctionType, MethodType
 from .. import known, layout
 from ..channel import Channel
 from ..context import address_of
-from ..native import code_key, functions, is_compiling, is_ready
+from ..native import code_key, functions, is_compiling, is_ready, tables
 from ..tracepoint import Event, Span
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SYMBOL = "shmtrace_kernels"
-table = (ctypes.c_uint64 * (layout.KERNELS_BYTES // 8))()
+table = (ctypes.c_uint64 * (tables.KERNELS_BYTES // 8))()
 _mark = os.urandom(16).hex()
 _users: list[bool] = []  # True: it is the user who has imported numba, not our compiler
 _kept: dict[int, tuple[object, bytes, list[object]]] = {}  # by id: whatever kernels may look for lives for ever
@@ -70,7 +70,7 @@ def place() -> None:
     if table[0]:
         return
     code = functions("kernel")
-    for name, at in layout.fields_of(layout.KERNELS).items():
+    for name, at in layout.fields_of(tables.KERNELS).items():
         if name != "resolve" and f"kernel_{name}" in code:
             table[at // 8] = code[f"kernel_{name}"]
     table[0] = code["kernel_resolve"]
@@ -100,15 +100,15 @@ def enter(thing: object) -> bytes:
     ambient = f"{what} of the channel of $SHMTRACE or record(), version {version}"
     text = f"{_mark}{len(_kept):016x}{ambient if channel.is_ambient else named}".encode()
     texts = [ctypes.create_string_buffer(part) for part in (text, named.encode(), ambient.encode())]
-    entry = (ctypes.c_uint64 * (layout.KNOWN_BYTES // 8))(
-        table[layout.KERNELS.known // 8],
+    entry = (ctypes.c_uint64 * (tables.KNOWN_BYTES // 8))(
+        table[tables.KERNELS.known // 8],
         *(ctypes.addressof(part) for part in texts),
         cell,
         isinstance(thing, Channel),
     )
     if not channel.is_ambient:
-        entry[layout.KNOWN.ambient // 8] = 0
+        entry[tables.KNOWN.ambient // 8] = 0
     _kept[id(thing)] = (thing, text, [entry, texts])
-    table[layout.KERNELS.known // 8] = ctypes.addressof(entry)
-    table[layout.KERNELS.count // 8] += 1
+    table[tables.KERNELS.known // 8] = ctypes.addressof(entry)
+    table[tables.KERNELS.count // 8] += 1
     return text

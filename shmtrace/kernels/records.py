@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import layout
 from ..native import intrinsics as do
+from ..native import tables
 from ..native.access import held_by
 from ..native.intrinsics import frozen, likely, load32, load64, read64
 from ..native.lanes import (
@@ -22,7 +22,7 @@ from ..native.lanes import (
 )
 from . import SYMBOL
 
-EVENT, KERNELS = frozen(layout.EVENT), frozen(layout.KERNELS)
+EVENT, KERNELS = frozen(tables.EVENT), frozen(tables.KERNELS)
 table = do.symbol_address(SYMBOL)
 call1, call3, call4, call5 = (do.pointer_call(count) for count in (1, 3, 4, 5))
 place_out = do.scratch(16)

@@ -23,9 +23,9 @@ from numba.extending import (
     unbox,
 )
 
-from .. import layout, wire
+from .. import wire
 from ..channel import Channel
-from ..native import code_key
+from ..native import code_key, tables
 from ..native import intrinsics as do
 from ..native.access import BYTES_DATA, METHOD_SELF, OBJECT_SLOT
 from ..native.lanes import inlined
@@ -144,7 +144,7 @@ def _numba(base: str) -> str:
 def lower_cell(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """The cell of a global: looked for when the kernel first needs it, in the process in which it runs."""
     text = enter(value if kind.is_object else value.__self__)
-    name = f"shmtrace.{text[: layout.KERNEL_MARK_BYTES].decode()}"
+    name = f"shmtrace.{text[: tables.KERNEL_MARK_BYTES].decode()}"
     word = builder.module.globals.get(name)
     if word is None:
         word = ir.GlobalVariable(builder.module, _I64, name)
@@ -220,7 +220,7 @@ def lower_end_cell(context: Any, builder: Any, kind: Any, value: Any) -> Any:
         with then:
             nothing = builder.block
         with otherwise:
-            at = builder.inttoptr(builder.add(value, _I64(layout.EVENT.other)), _I64.as_pointer())
+            at = builder.inttoptr(builder.add(value, _I64(tables.EVENT.other)), _I64.as_pointer())
             other = builder.load(at)
             something = builder.block
     result = builder.phi(_I64)

@@ -37,8 +37,8 @@ as there are pages, and what is nonsense is counted as damaged, skipped and told
 
 from __future__ import annotations
 
-from .. import layout
 from . import intrinsics as do
+from . import tables
 from .intrinsics import (
     STEP,
     fence,
@@ -118,17 +118,17 @@ from .words import (
     word,
 )
 
-RING, RING_BYTES, RING_MAX, SENDS_MAX = frozen(layout.RING), layout.RING_BYTES, layout.RING_MAX, layout.SENDS_MAX
-RESUMED, REPEATED = layout.RESUMED, layout.REPEATED
+RING, RING_BYTES, RING_MAX, SENDS_MAX = frozen(tables.RING), tables.RING_BYTES, tables.RING_MAX, tables.SENDS_MAX
+RESUMED, REPEATED = tables.RESUMED, tables.REPEATED
 PUMP_IDLE, PUMP_FULL, PUMP_CLASSES, PUMP_MORE = (
-    layout.PUMP_IDLE, layout.PUMP_FULL, layout.PUMP_CLASSES, layout.PUMP_MORE,
+    tables.PUMP_IDLE, tables.PUMP_FULL, tables.PUMP_CLASSES, tables.PUMP_MORE,
 )  # fmt: skip
 EAGAIN, EINTR = 11, 4
 BATCHES_A_CALL = 16
 
 writev = do.external("writev", 3)
 errno_location = do.external("__errno_location", 0)
-packing_words = do.scratch(layout.PACKING_BYTES)
+packing_words = do.scratch(tables.PACKING_BYTES)
 
 
 GATHERED, GATHER_FULL, GATHER_DAMAGED = 0, 1, 2

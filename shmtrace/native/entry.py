@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from .. import layout, wire
 from . import intrinsics as do
+from . import tables
 from .access import BYTES_DATA, VAR_SIZE, Py_DecRef, boolean, bytes_type, held_by, type_of
 from .intrinsics import frozen, likely, load32, load64, read64, store64, store64_release
 from .lanes import (
@@ -63,8 +64,8 @@ from .recovery import reclaim_lane
 CLOCK_TRIES, REALTIME = 8, 0
 ID_BLOB = wire.ID_BLOB
 IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
-RESERVATION = frozen(layout.RESERVATION)
-RESERVE_LATER, RESERVED = layout.RESERVE_LATER, layout.RESERVED
+RESERVATION = frozen(tables.RESERVATION)
+RESERVE_LATER, RESERVED = tables.RESERVE_LATER, tables.RESERVED
 
 py_buffer = do.scratch(BUFFER_BYTES)
 value_error = do.address_of("PyExc_ValueError")

@@ -6,8 +6,8 @@ interpreter keeps for us.  What the number means is told by Python: once to each
 
 from __future__ import annotations
 
-from .. import layout
 from . import intrinsics as do
+from . import tables
 from .access import Py_DecRef, Py_IncRef, held_by, none, type_of, word_of_code
 from .calls import attach_late, call_python, end_record, is_on
 from .entry import me_of, try_harder
@@ -28,9 +28,9 @@ from .lanes import (
 from .places import EVENT
 from .spans import end_failed
 
-FUNCTIONS = frozen(layout.FUNCTIONS)
-FUNCTION_UNWANTED = layout.FUNCTION_UNWANTED - (1 << 64)  # as int64
-FUNCTIONS_MAX = layout.FUNCTIONS_MAX
+FUNCTIONS = frozen(tables.FUNCTIONS)
+FUNCTION_UNWANTED = tables.FUNCTION_UNWANTED - (1 << 64)  # as int64
+FUNCTIONS_MAX = tables.FUNCTIONS_MAX
 NUMBER_BYTES = 4
 SEEN, UNWANTED, FAILED = 1, -1, -2
 PROFILE_CALL, PROFILE_RETURN = 0, 3  # PyTrace_...

@@ -1,14 +1,14 @@
 """What code that numba compiled for users calls, rarely: the cold half of an event, and the way to its cell.
 
 The fast path (kernels/records.py) is compiled into the user's function; this is placed once a process, like all our
-object code, and is reached through the table layout.KERNELS.  Nothing here needs the GIL or an interpreter, and nothing
+object code, and is reached through the table tables.KERNELS.  Nothing here needs the GIL or an interpreter, and nothing
 waits for it: a thread of a `prange` may call while the main thread holds the GIL and waits for that thread.
 """
 
 from __future__ import annotations
 
-from .. import layout
 from . import intrinsics as do
+from . import tables
 from .access import Py_DecRef, PyErr_Clear, held_by
 from .entry import PyEval_RestoreThread, PyEval_SaveThread, PyObject_CallOneArg
 from .intrinsics import frozen, load32, load64, read64, store64
@@ -32,9 +32,9 @@ from .lanes import (
 )
 from .loader import THREAD_STATE
 
-EVENT, KERNELS, KNOWN = frozen(layout.EVENT), frozen(layout.KERNELS), frozen(layout.KNOWN)
+EVENT, KERNELS, KNOWN = frozen(tables.EVENT), frozen(tables.KERNELS), frozen(tables.KNOWN)
 STDERR = 2
-KEY_BYTES = layout.KERNEL_MARK_BYTES  # of a text, ahead of what is the same in every process
+KEY_BYTES = tables.KERNEL_MARK_BYTES  # of a text, ahead of what is the same in every process
 UNSURE = -1
 
 strcmp = do.external("strcmp", 2, result_bits=32)

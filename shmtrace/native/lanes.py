@@ -49,6 +49,7 @@ import numba
 
 from .. import layout, wire
 from . import intrinsics as do
+from . import tables
 from .intrinsics import (
     STEP,
     fence,
@@ -69,7 +70,7 @@ CONTEXT, CONTROL, CPU, LANE = (
     frozen(layout.CONTEXT), frozen(layout.CONTROL), frozen(layout.CPU), frozen(layout.LANE),
 )  # fmt: skip
 PAGE, WRITER = frozen(layout.PAGE), frozen(layout.WRITER)
-BLOCK, SLOT, HERE = frozen(layout.BLOCK), frozen(layout.SLOT), frozen(layout.HERE)
+BLOCK, SLOT, HERE = frozen(layout.BLOCK), frozen(layout.SLOT), frozen(tables.HERE)
 BLOCKS, BLOCK_BYTES, BLOCK_HEAD_BYTES = layout.BLOCKS, layout.BLOCK_BYTES, layout.BLOCK_HEAD_BYTES
 RECORD = frozen(wire.RECORD)
 RECORD_BYTES, RECORD_ALIGNMENT = wire.RECORD_BYTES, wire.RECORD_ALIGNMENT

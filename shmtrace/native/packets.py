@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .. import layout, wire
 from . import intrinsics as do
+from . import tables
 from .entry import CLOCK_TRIES, REALTIME
 from .intrinsics import (
     STEP,
@@ -41,9 +42,9 @@ from .lanes import (
 )
 from .words import COLLECTOR, lane_number_at, word
 
-PACKING = frozen(layout.PACKING)
-SEND, SEND_BYTES, IOVEC_BYTES = frozen(layout.SEND), layout.SEND_BYTES, layout.IOVEC_BYTES
-NO_RECORDS, BEGUN = layout.NO_RECORDS, layout.BEGUN
+PACKING = frozen(tables.PACKING)
+SEND, SEND_BYTES, IOVEC_BYTES = frozen(tables.SEND), tables.SEND_BYTES, tables.IOVEC_BYTES
+NO_RECORDS, BEGUN = layout.NO_RECORDS, tables.BEGUN
 NAME_BYTES = layout.WIDTHS["Name48"]
 PACKET, PACKET_BYTES = frozen(wire.PACKET), wire.PACKET_BYTES
 PACKET_MAGIC, STREAM_ID = wire.PACKET_MAGIC, wire.STREAM_ID

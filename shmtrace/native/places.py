@@ -1,13 +1,14 @@
 """Which span is open where a task is: its PLACE, as the jitted code finds and changes it.  See place.py.
 
-A thread remembers the PLACE that it found last (layout.HERE), which is right as long as the thread's state is the same
+A thread remembers the PLACE that it found last (tables.HERE), which is right as long as the thread's state is the same
 one, and says that its context has not changed, and no Python code has set the variable.
 """
 
 from __future__ import annotations
 
-from .. import layout, wire
+from .. import wire
 from . import intrinsics as do
+from . import tables
 from .access import (
     BYTES_DATA,
     CONTEXT_AT,
@@ -22,8 +23,8 @@ from .access import (
 from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
 from .lanes import BLOCK, CONTEXT, HERE, apart, block_here, inlined
 
-EVENT, PLACE, THREADS = frozen(layout.EVENT), frozen(layout.PLACE), frozen(layout.THREADS)
-PLACE_BYTES, PLACE_SPANS, SPANS_AT_ONCE = layout.PLACE_BYTES, layout.PLACE_SPANS, layout.SPANS_AT_ONCE
+EVENT, PLACE, THREADS = frozen(tables.EVENT), frozen(tables.PLACE), frozen(tables.THREADS)
+PLACE_BYTES, PLACE_SPANS, SPANS_AT_ONCE = tables.PLACE_BYTES, tables.PLACE_SPANS, tables.SPANS_AT_ONCE
 PLACE_WORD_BYTES, BEGIN_BYTES = wire.KIND_BYTES["event"], wire.KIND_BYTES["begin"]  # ahead of a class' own fields
 U32_MASK = 0xFFFF_FFFF
 PyContextVar_Get = do.external("PyContextVar_Get", 3, result_bits=32)

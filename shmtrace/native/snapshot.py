@@ -14,8 +14,8 @@ like all that is sent (packets.walk): the segment is not believed.
 
 from __future__ import annotations
 
-from .. import layout
 from . import intrinsics as do
+from . import tables
 from .intrinsics import fence, frozen, load16, load32, load64, load64_acquire, read64, store64
 from .lanes import (
     COMMITTED_MASK,
@@ -43,8 +43,8 @@ from .lanes import (
 from .packets import PACKET_BYTES, PACKING, pack, put_packet
 from .words import COLLECTOR, descriptor_at, tag
 
-COPY, COPY_BYTES = frozen(layout.COPY), layout.COPY_BYTES
-COPY_AGAIN, COPY_DAMAGED = layout.COPY_AGAIN, layout.COPY_DAMAGED
+COPY, COPY_BYTES = frozen(tables.COPY), tables.COPY_BYTES
+COPY_AGAIN, COPY_DAMAGED = tables.COPY_AGAIN, tables.COPY_DAMAGED
 
 
 @apart
@@ -117,7 +117,7 @@ def is_still_there(context: int, number: int, newest: int, at: int) -> bool:
 
 
 def copy_lane(collector: int, number: int, target: int, copies: int) -> int:
-    """Copy a lane's pages to `target` and say what they are at `copies` (layout.COPY), the oldest first; their number.
+    """Copy a lane's pages to `target` and say what they are at `copies` (tables.COPY), the oldest first; their number.
 
     Or COPY_AGAIN, COPY_DAMAGED.
     """

@@ -1,7 +1,7 @@
 """Tracepoints and counters, and the list of entry points of this unit, as `entry` has that of a blob.
 
 A method's `self` is the Tracepoint, Counter, Span or Log that the user made, whose first slot holds its cell
-(layout.EVENT).  What a call costs is: two switches (calls.py), a look at each argument (values.py), the place, which is
+(tables.EVENT).  What a call costs is: two switches (calls.py), a look at each argument (values.py), the place, which is
 the span that is open (places.py), and a record.
 
 The encoder goes through a table of fields instead of being compiled for each shape: a process that has never seen a

@@ -6,8 +6,8 @@ calls it: with nothing to enter, with three arguments to exit.
 
 from __future__ import annotations
 
-from .. import layout
 from . import intrinsics as do
+from . import tables
 from .access import (
     BYTES_DATA,
     COUNT_BITS,
@@ -30,8 +30,8 @@ from .places import BEGIN_BYTES, EVENT, own_place
 from .spans import begin_span, end_span
 from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, values_buffer
 
-USE, USES = frozen(layout.USE), frozen(layout.USES)
-USE_NOTHING, USE_BYTES, USE_ROOM, USES_MOST = layout.USE_NOTHING, layout.USE_BYTES, layout.USE_ROOM, layout.USES_MOST
+USE, USES = frozen(tables.USE), frozen(tables.USES)
+USE_NOTHING, USE_BYTES, USE_ROOM, USES_MOST = tables.USE_NOTHING, tables.USE_BYTES, tables.USE_ROOM, tables.USES_MOST
 FIELDS_AT = VAR_BYTES + USE_BYTES
 COUNT_MASK = (1 << 63) - 1  # the highest bit says that the caller lends us a word ahead of the arguments
 NewVar = do.external("_PyObject_NewVar", 2)

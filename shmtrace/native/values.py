@@ -7,8 +7,9 @@ any mistake) goes to Python.
 
 from __future__ import annotations
 
-from .. import encoding, layout
+from .. import encoding
 from . import intrinsics as do
+from . import tables
 from .access import (
     BYTES_DATA,
     NO_VALUE,
@@ -29,7 +30,7 @@ from .intrinsics import likely, load32, load64, read64, store64
 from .lanes import apart, copy_short, inlined
 from .places import EVENT
 
-EVENT_BYTES, FIELD_BYTES, FIELDS_MAX = layout.EVENT_BYTES, layout.FIELD_BYTES, layout.FIELDS_MAX
+EVENT_BYTES, FIELD_BYTES, FIELDS_MAX = tables.EVENT_BYTES, tables.FIELD_BYTES, tables.FIELDS_MAX
 CODE_SIGNED, CODE_F32, CODE_F64 = encoding.CODE_SIGNED, encoding.CODE_F32, encoding.CODE_F64
 CODE_BOOL, CODE_STR, CODE_BYTES = encoding.CODE_BOOL, encoding.CODE_STR, encoding.CODE_BYTES
 WIDTH_SHIFT, LONGEST = encoding.WIDTH_SHIFT, encoding.LONGEST

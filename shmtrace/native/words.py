@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import layout
 from . import intrinsics as do
+from . import tables
 from .intrinsics import STEP, frozen, load64, read64, step, store64, store64_release
 from .lanes import (
     CONTEXT,
@@ -25,7 +25,7 @@ from .lanes import (
     sem_post,
 )
 
-COLLECTOR = frozen(layout.COLLECTOR)
+COLLECTOR = frozen(tables.COLLECTOR)
 
 
 @inlined

@@ -27,7 +27,7 @@ from shmtrace.collector import snapshot
 from shmtrace.collector import state as states
 from shmtrace.collector.state import State
 from shmtrace.layout import CLASS, CONTROL, CPU, LANE, PAGE, TOTALS, WRITER, Geometry
-from shmtrace.native import warmup
+from shmtrace.native import tables, warmup
 from shmtrace.native.loader import libc
 from shmtrace.reader.records import Decoder
 from shmtrace.reader.stream import Parser
@@ -229,9 +229,9 @@ class Rig:
             status = self.state.pump(self._write)
             assert status >= 0, f"cannot write: {os.strerror(-status)}"
             self._drain()
-            if status == layout.PUMP_CLASSES:
+            if status == tables.PUMP_CLASSES:
                 self.describe()
-            elif status == layout.PUMP_IDLE and not self.state.flushing:
+            elif status == tables.PUMP_IDLE and not self.state.flushing:
                 return
         raise AssertionError("the collector finds no end")
 
