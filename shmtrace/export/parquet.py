@@ -80,15 +80,16 @@ class _File:
     def __init__(self, out: Path | BinaryIO, schema: pa.Schema, pool: Executor) -> None:
         self._pool = pool
         self._pending: Future[None] | None = None
-        texts = [field.name for field in schema if _is_text(field.type) and field.name != JSON_COLUMN]
+        texts = [field.name for field in schema if _is_text(field.type)]
         numbers = [name for name in ("time_ns", "span", "parent") if name in schema.names]
+        few = [name for name in (*texts, "cpu", "pid", "tid") if name in schema.names and name != JSON_COLUMN]
         self._writer = pq.ParquetWriter(
             out,
             schema,
             compression=COMPRESSION,
-            use_dictionary=texts,
+            use_dictionary=few,
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-            write_statistics=[name for name in schema.names if name != JSON_COLUMN],
+            write_statistics=[name for name in schema.names if name not in texts],  # each group has all of these
         )
         self._held: list[pa.RecordBatch] = []
         self._rows = self.held = 0
