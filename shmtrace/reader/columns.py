@@ -196,8 +196,9 @@ def _read_stream(decoder: Decoder, source: BinaryIO, place: str, most: int) -> I
 
 
 def _new_rows(decoder: Decoder, most: int) -> Rows:
-    """For so many, and those of the packet with which there are so many."""
-    return Rows(most + (1 << 13), BYTES_AT_ONCE + (1 << 20), decoder.blocks, finished=True)
+    """For so many, and those of the packets with which there are so many."""
+    more = MOST_CHUNK_BYTES // wire.RECORD_BYTES
+    return Rows(most + more, BYTES_AT_ONCE + MOST_CHUNK_BYTES, decoder.blocks, finished=True)
 
 
 def _has_more(source: BinaryIO) -> bool:
@@ -217,24 +218,43 @@ def _read_directory(
     decoder.settle()
     chunk = max(LEAST_CHUNK_BYTES, min(LANES_BYTES // max(1, len(sizes)), MOST_CHUNK_BYTES))
     leaps = Leaps(decoder.code["leap"], uuid)
-    lanes = [
-        _LaneRows(decoder, number, str(path), Lane(path, uuid, leaps).items(size, warn, last=True, chunk_bytes=chunk))
-        for number, (path, size) in enumerate(sizes.items())
-    ]
-    merged = np.array([lane.rows.address for lane in lanes], np.int64)
-    heap = np.empty(len(lanes), np.int64)
-    target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
+    lanes = {
+        str(path): Lane(path, uuid, leaps).items(size, warn, last=True, chunk_bytes=chunk)
+        for path, size in sizes.items()
+    }
     with ThreadPoolExecutor(1) as pool:
-        while True:
-            why = decoder.code["merge"](address_of(merged), len(lanes), address_of(heap), target.address)
-            if why >= 0:
-                lanes[why].fill()
-                continue
-            yield from decoder.finish_beside(target, pool)
-            if why == ALL_DONE:
-                break
-            target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
+        for full in _alone(decoder, lanes, most) if len(lanes) == 1 else _merged(decoder, lanes, most):
+            yield from decoder.finish_beside(full, pool)
         yield from decoder.finished()
+
+
+def _alone(decoder: Decoder, lanes: dict[str, Iterator[list[Item]]], most: int) -> Iterator[Rows]:
+    """The rows of the only lane, so many at a time."""
+    ((place, batches),) = lanes.items()
+    rows = _new_rows(decoder, most)
+    for item in itertools.chain.from_iterable(batches):
+        decoder.decode(item, place, rows)
+        if rows.count >= most or rows.used >= BYTES_AT_ONCE:
+            yield rows
+            rows = _new_rows(decoder, most)
+    yield rows
+
+
+def _merged(decoder: Decoder, lanes: dict[str, Iterator[list[Item]]], most: int) -> Iterator[Rows]:
+    """The rows of all lanes in the order of time, so many at a time."""
+    parts = [_LaneRows(decoder, number, place, batches) for number, (place, batches) in enumerate(lanes.items())]
+    addresses = np.array([part.rows.address for part in parts], np.int64)
+    heap = np.empty(len(parts), np.int64)
+    target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
+    while True:
+        why = decoder.code["merge"](address_of(addresses), len(parts), address_of(heap), target.address)
+        if why >= 0:
+            parts[why].fill()
+            continue
+        yield target
+        if why == ALL_DONE:
+            break
+        target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
 
 
 class _LaneRows:
