@@ -12,6 +12,8 @@ from ..reader.batch import LEVEL_NAMES, Pieces
 from ..reader.shown import shown_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..reader.batch import Batch, Column
     from ..reader.rows import Array
 
@@ -51,7 +53,7 @@ def events(batch: Batch) -> pa.RecordBatch:
     """A row an event."""
     columns = [
         pa.array(batch.time_ns),
-        pa.DictionaryArray.from_arrays(pa.array(batch.name_id), pa.array(batch.names, pa.string())),
+        _named(pa.array(batch.name_id), batch.names),
         kinds(batch),
         *who(batch),
         json_fields(batch),
@@ -60,6 +62,11 @@ def events(batch: Batch) -> pa.RecordBatch:
         levels(batch),
     ]
     return table_of(batch, columns, EVENTS)
+
+
+def _named(numbers: pa.Array, names: Iterable[str | None]) -> pa.DictionaryArray:
+    """Names by their numbers, none of which is without a name."""
+    return pa.DictionaryArray.from_arrays(numbers, pa.array(names, pa.string()), safe=False)
 
 
 def table_of(batch: Batch, columns: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
@@ -80,7 +87,7 @@ def origins(batch: Batch) -> list[pa.Array]:
     for names in zip(*batch.origins, strict=True):
         known: dict[str, int] = {}
         numbers = np.array([known.setdefault(name, len(known)) for name in names], np.int32)
-        columns.append(pa.DictionaryArray.from_arrays(pa.array(numbers[batch.origin]), pa.array(known, pa.string())))
+        columns.append(_named(pa.array(numbers[batch.origin]), known))
     return columns
 
 
@@ -90,14 +97,14 @@ def kinds(batch: Batch) -> pa.DictionaryArray:
     there = batch.class_ids()
     names: dict[str, int] = {}
     of_class[there] = [names.setdefault(batch.classes[made].kind, len(names)) for made in there]
-    return pa.DictionaryArray.from_arrays(pa.array(of_class[batch.class_id]), pa.array(names, pa.string()))
+    return _named(pa.array(of_class[batch.class_id]), names)
 
 
 def levels(batch: Batch) -> pa.DictionaryArray:
     """Of each record; null where it has none."""
     numbers = batch.level.astype(np.int32)
     nowhere = numbers == LEVEL_NAMES.index(None)
-    return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=nowhere), pa.array(LEVEL_NAMES[:-1], pa.string()))
+    return _named(pa.array(numbers, mask=nowhere), LEVEL_NAMES[:-1])
 
 
 def who(batch: Batch) -> list[pa.Array]:
@@ -113,8 +120,7 @@ def who(batch: Batch) -> list[pa.Array]:
         known: dict[str, int] = {}
         of_thread = np.zeros(len(batch.threads) + 1, np.int32)
         of_thread[there] = [known.setdefault(name, len(known)) for name in names]
-        indices = pa.array(of_thread[threads], mask=unknown)
-        columns.append(pa.DictionaryArray.from_arrays(indices, pa.array(known, pa.string())))
+        columns.append(_named(pa.array(of_thread[threads], mask=unknown), known))
     return columns
 
 
@@ -169,7 +175,7 @@ def _labels(column: Array, labels: dict[str, int]) -> pa.Array:
     known = {number: label for label, number in labels.items()}
     numbers, which = np.unique(column, return_inverse=True)
     texts = [known.get(number, str(number)) for number in numbers.tolist()]
-    return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(texts, pa.string()))
+    return _named(pa.array(which.astype(np.int32)), texts)
 
 
 def _strings(column: Pieces) -> pa.StringArray | None:

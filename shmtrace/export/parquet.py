@@ -26,6 +26,7 @@ __all__ = ["directory_of", "one_table", "write_events", "write_tables"]
 
 GROUP_ROWS = 1 << 18  # of a row group,
 GROUP_BYTES = 64 << 20  # or so many; of all tables together twice that are held
+BATCH_ROWS, PAGE_BYTES = 1 << 16, 4 << 20  # large ones, with which a file is written in less time
 PART_ROWS = 1 << 23  # of a file of a directory
 JSON_COLUMN = "fields"  # no two alike, and nobody asks for a range of them
 COMPRESSION = "zstd"
@@ -87,6 +88,8 @@ class _File:
             out,
             schema,
             compression=COMPRESSION,
+            write_batch_size=BATCH_ROWS,
+            data_page_size=PAGE_BYTES,
             use_dictionary=few,
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
             write_statistics=[name for name in schema.names if name not in texts],  # each group has all of these

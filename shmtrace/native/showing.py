@@ -30,6 +30,9 @@ ONES, SPACES, QUOTES, SLASHES = (byte * 0x0101_0101_0101_0101 for byte in (0x01,
 QUOTE, BACKSLASH, BRACE, CLOSING, COMMA, SPACE, MINUS, POINT, ZERO = b'"\\{}, -.0'
 BASE64 = do.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 HEX = do.text("0123456789abcdef")
+PAIRS = do.text("".join(f"{number:02}" for number in range(100)))
+SHORT = do.text("00000000btn0fr000000000000000000")  # the letter behind a backslash; 0: it has none
+CONTROL = int.from_bytes(b"\\u0000\0\0", "little")
 WORDS = do.text('truefalsenull"NaN""Infinity""-Infinity"')
 TRUE, FALSE, NULL, NAN, INFINITY, MINUS_INFINITY = (0, 4), (4, 5), (9, 4), (13, 5), (18, 10), (28, 11)
 MOST_ENTRIES = 16
@@ -46,26 +49,34 @@ def put_word(at: int, word: tuple[int, int]) -> int:
 @apart
 def put_digits(at: int, value: int) -> int:
     """An unsigned number; the address behind it."""
+    if value < 0:  # 2**63 and above: the last digit apart
+        rest = ((value >> 1) & MASK63) // 5
+        end = put_digits_below(at, rest)
+        do.store8(end, ZERO + value - 10 * rest)
+        return end + 1
+    return put_digits_below(at, value)
+
+
+@inlined
+def put_digits_below(at: int, value: int) -> int:
+    """A number that is not negative; the address behind it."""
     count, rest = 1, value
-    if value < 0:
-        rest = ((value >> 1) & MASK63) // 5
-        count = 2
-    while rest >= 10:
-        rest //= 10
+    while rest >= 100:
+        rest //= 100
+        count += 2
+    if rest >= 10:
         count += 1
-    end = at + count
-    place = end - 1
-    if value < 0:
-        rest = ((value >> 1) & MASK63) // 5
-        do.store8(place, ZERO + value - 10 * rest)
+    place, pairs = at + count, PAIRS()
+    while value >= 100:
+        rest = value // 100
+        place -= 2
+        do.copy(place, pairs + 2 * (value - 100 * rest), 2)
         value = rest
-        place -= 1
-    while place >= at:
-        rest = value // 10
-        do.store8(place, ZERO + value - 10 * rest)
-        value = rest
-        place -= 1
-    return end
+    if value >= 10:
+        do.copy(at, pairs + 2 * value, 2)
+    else:
+        do.store8(at, ZERO + value)
+    return at + count
 
 
 @apart
@@ -119,12 +130,23 @@ def shortest(biased: int, fraction: int, powers: int) -> tuple[int, int]:
 @apart
 def put_decimal(at: int, digits: int, exponent: int) -> int:
     """`digits * 10**exponent` in the shape of `repr`; the address behind it."""
-    while digits % 10 == 0:
+    while digits % 100_000_000 == 0:
+        digits //= 100_000_000
+        exponent += 8
+    if digits % 10_000 == 0:
+        digits //= 10_000
+        exponent += 4
+    if digits % 100 == 0:
+        digits //= 100
+        exponent += 2
+    if digits % 10 == 0:
         digits //= 10
         exponent += 1
     count, rest = 1, digits
-    while rest >= 10:
-        rest //= 10
+    while rest >= 100:
+        rest //= 100
+        count += 2
+    if rest >= 10:
         count += 1
     point = count + exponent
     if 0 < point <= 16:
@@ -222,8 +244,10 @@ def put_text(at: int, source: int, size: int) -> int:
     end = source + size
     do.store8(at, QUOTE)
     at += 1
+    tried = source
     while source < end:
-        if source + 8 <= end:
+        if tried <= source <= end - 8:
+            tried = source + 8
             word = get64(source)
             usual = word & HIGH_BITS == 0 and do.minus(word, SPACES) & HIGH_BITS == 0
             if usual and not has_zero(word ^ QUOTES) and not has_zero(word ^ SLASHES):
@@ -246,27 +270,18 @@ def put_text(at: int, source: int, size: int) -> int:
             do.store8(at, byte)
             at += 1
             continue
-        do.store8(at, BACKSLASH)
-        short = byte
-        if byte == 0x0A:
-            short = 0x6E
-        elif byte == 0x0D:
-            short = 0x72
-        elif byte == 0x09:
-            short = 0x74
-        elif byte == 0x0C:
-            short = 0x66
-        elif byte == 0x08:
-            short = 0x62
-        if short >= 0x20:
+        if byte >= 0x20:
+            do.store8(at, BACKSLASH)
+            do.store8(at + 1, byte)
+            at += 2
+            continue
+        short = do.load8(SHORT() + byte)
+        if short != ZERO:
+            do.store8(at, BACKSLASH)
             do.store8(at + 1, short)
             at += 2
         else:
-            do.store8(at + 1, 0x75)
-            do.store8(at + 2, ZERO)
-            do.store8(at + 3, ZERO)
-            do.store8(at + 4, ZERO + (byte >> 4))
-            do.store8(at + 5, do.load8(HEX() + (byte & 15)))
+            do.put64(at, CONTROL + (byte >> 4 << 32) + (do.load8(HEX() + (byte & 15)) - ZERO << 40))
             at += 6
     do.store8(at, QUOTE)
     return at + 1
