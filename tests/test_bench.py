@@ -18,6 +18,7 @@ from bench import (
     delivery,
     disabled,
     functions,
+    geometry,
     latency,
     memory,
     native,
@@ -190,6 +191,13 @@ def test_memory_of_reading_stays_below_a_gigabyte(tmp_path: Path, name: str) -> 
     found = memory.measure((tmp_path / "trace").read_bytes(), 5_000_000, command)
     assert found["repetitions"] > 10
     assert found["mb"] < 1000
+
+
+def test_numbers_of_lanes_are_compared() -> None:
+    alone, among, no_lane, no_page = geometry.measure_lanes(8, 1000)
+    assert alone > 0
+    assert among > 0
+    assert no_lane + no_page < geometry.WRITERS * 1000
 
 
 @pytest.mark.skipif(native.missing() is not None, reason="needs gcc")
