@@ -554,6 +554,7 @@ class Decoder:
         """If there are many, those go that neither stand behind a number nor in a row that waits; all rows are left."""
         if len(self._threads) <= self._most_threads:
             return
+        self._wait()
         waiting = [rows["threads"][: rows.count] for rows in self.waiting]
         used = {*self._announced.values(), *self._early.values()}.union(
             *(np.unique(array).tolist() for array in waiting)

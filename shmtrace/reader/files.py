@@ -25,9 +25,7 @@ __all__ = ["Directory", "Lane", "first_records", "ignore", "is_file", "open_file
 CHUNK_BYTES = 1 << 20
 LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
 HEAD_BYTES = 1 << 12  # of a packet: its header, and some records
-_START = struct.Struct(
-    "<40xQQ32xH"
-)  # of a packet: its sizes, and the id of its first record.  Most are done with by it
+_START = struct.Struct("<40xQQ32xH")  # of a packet: its sizes, and the id of its first record
 _LANE_FILE = re.compile(r"stream_\d+_\d+")
 
 
