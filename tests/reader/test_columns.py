@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import struct
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Self
 from unittest import mock
 
 import msgpack
@@ -190,6 +192,29 @@ def test_any_calls_of_functions_are_the_same(tmp_path: Path, made: list[Step]) -
 @given(st.lists(calls | steps_of_any, max_size=60))
 def test_threads_and_processes_are_forgotten_when_they_have_ended(tmp_path: Path, made: list[Step]) -> None:
     with mock.patch.object(columns, "MOST_THREADS", 0):
+        check_all(build(made), tmp_path)
+
+
+class Late:
+    """A pool whose work is done when its result is wanted."""
+
+    def __init__(self, _threads: int) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., object], *arguments: object) -> SimpleNamespace:
+        return SimpleNamespace(result=functools.cache(lambda: work(*arguments)))
+
+
+@many
+@given(st.lists(calls | steps_of_any, max_size=60))
+def test_what_another_thread_is_late_with_is_the_same(tmp_path: Path, made: list[Step]) -> None:
+    with mock.patch.object(columns, "MOST_THREADS", 0), mock.patch.object(columns, "ThreadPoolExecutor", Late):
         check_all(build(made), tmp_path)
 
 
