@@ -6,7 +6,8 @@
 * `consumer`: the other end of a pipe or queue.
 * `costs`, `scale`, `start`, `delivery`, `collecting`, `latency`, `others`: what is measured.
 * `machine`: the facts; `report`: tables and chart, from the figures alone.
-* `geometry`: page sizes and numbers of lanes compared; `channels`, `writers`, `slots`, `loaded`, `soak`: many at once,
-  no idle cpu, and for long; `reliability`: what is left when processes are killed.  Programs of their own.
+* `geometry`: page sizes and numbers of lanes compared; `recording`: ways from the FIFO into files; `channels`,
+  `writers`, `slots`, `loaded`, `soak`: many at once, no idle cpu, and for long; `reliability`: what is left when
+  processes are killed.  Programs of their own.
 * `numbered`, `audit`, `checks`: events that can be told apart, and a consumer that checks every byte of them.
 """

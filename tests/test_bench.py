@@ -26,6 +26,7 @@ from bench import (
     peers,
     process,
     reading,
+    recording,
     report,
     scale,
     specification,
@@ -191,6 +192,13 @@ def test_memory_of_reading_stays_below_a_gigabyte(tmp_path: Path, name: str) -> 
     found = memory.measure((tmp_path / "trace").read_bytes(), 5_000_000, command)
     assert found["repetitions"] > 10
     assert found["mb"] < 1000
+
+
+def test_ways_to_take_a_stream_into_files_are_compared(tmp_path: Path) -> None:
+    recording.stream(tmp_path / "stream", 2)
+    found = recording.measure(tmp_path / "stream", tmp_path, 1)
+    assert found.keys() == {"read, write", "splice", "recorder"}
+    assert all(cost["median"] > 0 for cost in found.values())
 
 
 def test_numbers_of_lanes_are_compared() -> None:

@@ -52,10 +52,10 @@ def wait_until_enabled(made: shmtrace.Channel, *processes: subprocess.Popen[byte
 
 
 @contextmanager
-def collected(made: shmtrace.Channel) -> Iterator[None]:
-    """The channel has a collector, and `cat > /dev/null` as its reader."""
+def collected(made: shmtrace.Channel, out: int = subprocess.DEVNULL) -> Iterator[None]:
+    """The channel has a collector, and `cat` as its reader, which writes into a descriptor."""
     with (
-        subprocess.Popen(["cat", made.fifo], stdout=subprocess.DEVNULL) as reader,
+        subprocess.Popen(["cat", made.fifo], stdout=out) as reader,
         collecting(made) as collector,
     ):
         wait_until_enabled(made, collector, reader)
