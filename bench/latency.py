@@ -2,6 +2,7 @@
 
 The events carry the time at which they were emitted.  Of shmtrace the consumer reads what `shmtrace tail --json`
 prints: collector, FIFO, decoding, JSON and a pipe are on the way, and a flush interval, which is the channel's option.
+What a short one costs is how often the collector is woken.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import consumer
 from .peers import PEERS
 from .peers.shmtrace_event import channel, collecting, wait_until_enabled
+from .usage import usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +34,16 @@ NAMES = ("pipe_write", "queue_put", "zmq_push")
 TAIL = "shmtrace_tail"
 
 
+class Ends(NamedTuple):
+    """Of a peer."""
+
+    send: Callable[[bytes], object]
+    receive: Callable[[], bytes]
+    collector: int | None = None  # pid
+
+
 @contextmanager
-def tailed(flush_ms: int) -> Iterator[tuple[Callable[[bytes], object], Callable[[], bytes]]]:
+def tailed(flush_ms: int) -> Iterator[Ends]:
     """A channel and what `tail` prints of it."""
     with (
         channel(flush_ms=flush_ms) as made,
@@ -53,16 +63,16 @@ def tailed(flush_ms: int) -> Iterator[tuple[Callable[[bytes], object], Callable[
                     blob: str = record["fields"]["blob"]
                     return blob.encode()
 
-        yield made.event, receive
+        yield Ends(made.event, receive, collector.pid)
 
 
 @contextmanager
-def of_peer(name: str) -> Iterator[tuple[Callable[[bytes], object], Callable[[], bytes]]]:
+def of_peer(name: str) -> Iterator[Ends]:
     """A peer's two ends."""
     with PEERS[name].running(SIZE) as emitter:
         assert emitter.send is not None
         assert emitter.receive is not None
-        yield emitter.send, emitter.receive
+        yield Ends(emitter.send, emitter.receive)
 
 
 def samples(send: Callable[[bytes], object], receive: Callable[[], bytes], count: int) -> list[float]:
@@ -94,7 +104,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def measure(names: Sequence[str], seconds: float) -> list[dict[str, Any]]:
-    """Percentiles in ms."""
+    """Percentiles in ms; how often a second the collector was woken, and its part of a cpu."""
     count = WARM_UP + max(int(seconds * RATE), 1)
     keys = [*(f"{TAIL} {flush_ms}" for flush_ms in FLUSH_MS), *names]
     with ExitStack() as stack:
@@ -113,9 +123,10 @@ def measure(names: Sequence[str], seconds: float) -> list[dict[str, Any]]:
             if process.returncode:
                 raise RuntimeError(f"the latency of {key} was not measured")
             name, *flush_ms = key.split()
-            values = json.loads(printed)
+            found = json.loads(printed)
             row: dict[str, Any] = {"peer": name, "flush_ms": int(flush_ms[0]) if flush_ms else None, "events": count}
-            rows.append(row | {f"p{share}_ms": percentile(values, share) for share in SHARES})
+            row |= {f"p{share}_ms": percentile(found["ms"], share) for share in SHARES}
+            rows.append(row | {"collector_wakes_s": found["wakes_s"], "collector_cpu": found["cpu"]})
         return rows
 
 
@@ -123,8 +134,13 @@ def main() -> None:
     """One peer's."""
     count, name, *flush_ms = sys.argv[1:]
     ends = partial(tailed, int(flush_ms[0])) if name == TAIL else partial(of_peer, name)
-    with ends() as (send, receive):
-        print(json.dumps(samples(send, receive, int(count))))
+    with ends() as (send, receive, collector):
+        before, begin = usage(collector) if collector else None, time.monotonic()
+        found: dict[str, Any] = {"ms": samples(send, receive, int(count)), "wakes_s": None, "cpu": None}
+        if collector and before:
+            after, seconds = usage(collector), time.monotonic() - begin
+            found |= {"wakes_s": (after.wakes - before.wakes) / seconds, "cpu": (after.cpu_s - before.cpu_s) / seconds}
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

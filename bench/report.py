@@ -173,10 +173,12 @@ def latency(found: list[dict[str, Any]]) -> Iterator[str]:
             f"shmtrace, flushed every {row['flush_ms']} ms" if row["peer"] == TAIL else title(row["peer"]),
             *(f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms", "p99.9_ms")),
             f"{row['events']:,}",
+            *("" if row[key] is None else number(row[key]) for key in ("collector_wakes_s", "collector_cpu")),
         ]
         for row in found
     ]
-    yield table(["ms from event to consumer", "p50", "p99", "p99.9", "events"], cells)
+    heads = ["p50", "p99", "p99.9", "events", "collector woken a second", "its part of a cpu"]
+    yield table(["ms from event to consumer", *heads], cells)
 
 
 def fifo_table(found: list[dict[str, Any]]) -> Iterator[str]:

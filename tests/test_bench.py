@@ -143,6 +143,7 @@ def test_the_cost_of_traced_functions_is_measured() -> None:
 def test_the_latency_is_measured() -> None:
     rows = latency.measure(["pipe_write", "queue_put"], SECONDS)
     assert [row["peer"] for row in rows] == [*[latency.TAIL] * len(latency.FLUSH_MS), "pipe_write", "queue_put"]
+    assert all((row["collector_wakes_s"] is not None) == (row["peer"] == latency.TAIL) for row in rows)
     for row in rows:
         assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["p99.9_ms"]
 
