@@ -8,10 +8,9 @@ import mmap
 import os
 import sys
 
-import shmtrace  # for its errors, which are imported when there is one
-
 from . import layout
 from .context import address_of, make_context, segment_context
+from .errors import ChannelError, ChannelNotFound, ChannelRemoved
 from .layout import CONTROL, WRITER
 from .native import functions
 from .native.loader import libc, map_memory
@@ -65,7 +64,7 @@ class _Threads:
         key = ctypes.c_uint()
         ended = ctypes.c_void_p(functions("producer")["thread_ended"])
         if libc.pthread_key_create(ctypes.byref(key), ended) != 0:
-            raise shmtrace.ChannelError("no channel can be attached: the process has no thread key left")
+            raise ChannelError("no channel can be attached: the process has no thread key left")
         self.key = key.value
         self.block_at = _find_value(key)
         self._slots = iter(range(layout.BLOCK_HEAD_BYTES, layout.BLOCK_BYTES, layout.SLOT_BYTES))
@@ -74,9 +73,7 @@ class _Threads:
         """Where a channel's slot lies in each thread's block.  Not given back: a late call may still look there."""
         slot = next(self._slots, None)
         if slot is None:
-            raise shmtrace.ChannelError(
-                "this process has attached as many channels as one can in its life: start another one"
-            )
+            raise ChannelError("this process has attached as many channels as one can in its life: start another one")
         return slot
 
 
@@ -110,7 +107,7 @@ class Attachment:
         self.segment = mapped
         context = segment_context(mapped)
         if mapped.u32(CONTROL.removed):  # and perhaps made anew: the semaphores may be the new one's
-            raise shmtrace.ChannelRemoved(f"the channel {mapped.name!r} was removed just now")
+            raise ChannelRemoved(f"the channel {mapped.name!r} was removed just now")
         if not _threads:
             _threads.append(_Threads())
         cpu_kind, cpu_word = cpu_source()
@@ -234,7 +231,7 @@ def attach_or_kept(name: str) -> Attachment:
     """As `attach_segment`; after a change of user, what was attached before and can be opened no more."""
     try:
         return attach_segment(name)
-    except shmtrace.ChannelNotFound:
+    except ChannelNotFound:
         with _locks[0]:
             known = list(_attachments.values())
         for attachment in known:

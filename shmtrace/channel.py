@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-import shmtrace  # for its errors, which are imported when there is one
-
 from . import known, layout
 from .attachment import attach_or_kept, attach_segment, lasting_context
+from .errors import (
+    ChannelBusy,
+    ChannelError,
+    ChannelNotFound,
+    InvalidGeometry,
+    SharedMemoryUnavailable,
+    ShmtraceError,
+)
 from .layout import CONTEXT, CONTROL, Geometry
 from .native import functions, is_ready
 from .native.builtin import METH_O, make_builtin
@@ -120,7 +126,7 @@ class Channel(_Handle):
         for event in list(self.events.values()):
             try:
                 event.bind(self.segment, self._context)
-            except shmtrace.ShmtraceError as error:  # another process has defined it otherwise
+            except ShmtraceError as error:  # another process has defined it otherwise
                 say(str(error))
 
     def state(self) -> tuple[Attachment | None, str, int]:
@@ -300,7 +306,7 @@ class Channel(_Handle):
         from .collector.snapshot import take_snapshot
 
         if self._attachment is None:
-            raise shmtrace.ChannelError("a channel that is closed or disabled has no pages to take a snapshot of")
+            raise ChannelError("a channel that is closed or disabled has no pages to take a snapshot of")
         return take_snapshot(self._attachment.segment, directory).events
 
     def snapshot_at(
@@ -363,11 +369,11 @@ def create_channel(
 
     check_name(name)
     if mode not in layout.MODES:
-        raise shmtrace.InvalidGeometry(f"mode {mode!r}: must be one of {', '.join(layout.MODES)}")
+        raise InvalidGeometry(f"mode {mode!r}: must be one of {', '.join(layout.MODES)}")
     if not 1 <= flush_ms <= 60_000:
-        raise shmtrace.InvalidGeometry(f"a flush interval of {flush_ms} ms: must be 1 to 60000")
+        raise InvalidGeometry(f"a flush interval of {flush_ms} ms: must be 1 to 60000")
     if not 1 <= block_ms <= 3_600_000:
-        raise shmtrace.InvalidGeometry(f"a limit of {block_ms} ms: must be 1 to 3600000")
+        raise InvalidGeometry(f"a limit of {block_ms} ms: must be 1 to 3600000")
     cpus = layout.possible_cpus()
     geometry = Geometry(
         page_size=page_size if page_size is not None else PAGE_SIZE,
@@ -392,7 +398,7 @@ def create_channel(
     )  # fmt: skip
     try:
         return Channel(attach_segment(name), name, is_ambient=_session != (0, 0))
-    except shmtrace.SharedMemoryUnavailable:  # no address space left, for one
+    except SharedMemoryUnavailable:  # no address space left, for one
         with creation.names_locked():
             if os.stat(segment_path(name)).st_ino == inode:
                 creation.unlink_objects(name, creation.runtime_directory() / name)
@@ -431,7 +437,7 @@ def attach() -> Channel:
         return Channel(None, "", is_ambient=True)
     try:
         return Channel(attach_or_kept(name), name, is_ambient=True)
-    except shmtrace.ChannelNotFound:
+    except ChannelNotFound:
         return Channel(None, name, pending=id(_attach_late), is_ambient=True)
     except Exception as error:  # noqa: BLE001  (tracing never raises into the program)
         _complain(name, error)
@@ -462,7 +468,7 @@ def _reopen(name: str) -> Channel:
 def _complain(name: str, error: Exception) -> None:
     others: list[int] = []
     try:
-        if isinstance(error, shmtrace.ChannelNotFound):
+        if isinstance(error, ChannelNotFound):
             others = channels_elsewhere(name)
     except OSError:
         pass
@@ -488,22 +494,22 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
     try:
         owner = os.lstat(path).st_uid
     except FileNotFoundError:
-        raise shmtrace.ChannelNotFound(f"there is no channel {name!r}") from None
+        raise ChannelNotFound(f"there is no channel {name!r}") from None
     if owner != os.geteuid():
         raise foreign_channel(name, path)
     with creation.names_locked():
         try:
             mapped = open_segment(name)
-        except shmtrace.ChannelNotFound:
+        except ChannelNotFound:
             raise
-        except shmtrace.ChannelError:  # of another boot or version, or damaged: nobody can have it open
+        except ChannelError:  # of another boot or version, or damaged: nobody can have it open
             creation.unlink_objects(name, creation.runtime_directory() / name)
             return
         collector, start = mapped.u32(CONTROL.collector_pid), mapped.u64(CONTROL.collector_start)
         collected = collector != 0 and not is_dead(collector, start)
         if collected and mapped.u32(CONTROL.reader) and not drain:
             mapped.unmap()
-            raise shmtrace.ChannelBusy(
+            raise ChannelBusy(
                 f"a reader has the channel {name!r} open: end it first, or remove the channel with drain "
                 f"('shmtrace remove {name} --drain'), which gives the reader the rest"
             )
@@ -512,7 +518,7 @@ def remove_channel(name: str, drain: bool = False) -> None:  # noqa: FBT001, FBT
         mapped.set_u32(CONTROL.removed, 2 if drain else 1)
         try:
             full = open_semaphore(name, "full")
-        except shmtrace.ShmtraceError:
+        except ShmtraceError:
             pass
         else:
             libc.sem_post(full)  # the collector may be asleep
@@ -535,7 +541,7 @@ def _describe(name: str) -> dict[str, Any]:
     }  # fmt: skip
     try:
         mapped = open_segment(name)
-    except shmtrace.ShmtraceError as error:
+    except ShmtraceError as error:
         return {**description, "why": str(error)}
     collector, start = mapped.u32(CONTROL.collector_pid), mapped.u64(CONTROL.collector_start)
     collected = collector != 0 and not is_dead(collector, start)

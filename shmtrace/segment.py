@@ -11,9 +11,16 @@ import errno
 import os
 import stat
 
-import shmtrace  # for its errors, which are imported when there is one
-
 from . import layout
+from .errors import (
+    ChannelForeign,
+    ChannelIncompatible,
+    ChannelNotFound,
+    ChannelNotStreamed,
+    ChannelRemoved,
+    InvalidName,
+    SharedMemoryUnavailable,
+)
 from .layout import CONTROL, CPU, LANE, PAGE, TOTALS, WRITER, Geometry
 from .native.loader import libc, map_memory
 from .process import boot_id, namespaces
@@ -32,7 +39,7 @@ libc.sem_post.argtypes = libc.sem_close.argtypes = (ctypes.c_void_p,)
 def check_name(name: str) -> str:
     """The name, if a channel can have it; else InvalidName."""
     if not _is_name(name):
-        raise shmtrace.InvalidName(
+        raise InvalidName(
             f"{name!r} is no channel name: 1 to 64 letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
         )
     return name
@@ -77,7 +84,7 @@ class Segment:
         try:
             self.address = map_memory(geometry.segment_bytes, file)
         except OSError as error:
-            raise shmtrace.SharedMemoryUnavailable(
+            raise SharedMemoryUnavailable(
                 f"the channel {name!r} has {geometry.segment_bytes:,} bytes and cannot be mapped: "
                 f"{os.strerror(error.errno or 0)}"
             ) from None
@@ -224,7 +231,7 @@ def open_segment(name: str) -> Segment:
         raise
     if segment.u32(CONTROL.removed):
         segment.unmap()
-        raise shmtrace.ChannelRemoved(f"the channel {name!r} was removed just now")
+        raise ChannelRemoved(f"the channel {name!r} was removed just now")
     return segment
 
 
@@ -234,7 +241,7 @@ def open_streamed(name: str) -> Segment:
     if segment.is_streamed:
         return segment
     segment.unmap()
-    raise shmtrace.ChannelNotStreamed(
+    raise ChannelNotStreamed(
         f"the channel {name!r} is a flight recorder (mode overwrite), which has no FIFO and no stream: "
         f"take what is in it with 'shmtrace snapshot {name} -o DIR'"
     )
@@ -248,9 +255,9 @@ def _open_file(name: str) -> int:
         # as shm_open does it; a worker does not wait for the import of posix_ipc
         file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC) if private else -1
     except FileNotFoundError:
-        raise shmtrace.ChannelNotFound(f"there is no channel {name!r}: make it with 'shmtrace create {name}'") from None
+        raise ChannelNotFound(f"there is no channel {name!r}: make it with 'shmtrace create {name}'") from None
     except OSError as error:  # the process has no descriptor left, for one
-        raise shmtrace.SharedMemoryUnavailable(f"the channel {name!r} cannot be opened: {error}") from None
+        raise SharedMemoryUnavailable(f"the channel {name!r} cannot be opened: {error}") from None
     if not private:
         raise foreign_channel(name, path)
     return file
@@ -261,7 +268,7 @@ def is_private(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and stat.S_ISREG(status.st_mode) and not status.st_mode & 0o077
 
 
-def foreign_channel(name: str, path: str) -> shmtrace.ChannelForeign:
+def foreign_channel(name: str, path: str) -> ChannelForeign:
     """The error for an object that belongs to somebody else, naming the owner."""
     try:
         status = os.lstat(path)
@@ -269,11 +276,9 @@ def foreign_channel(name: str, path: str) -> shmtrace.ChannelForeign:
         owner = "another user"
     else:
         if status.st_uid == os.geteuid():
-            return shmtrace.ChannelForeign(
-                f"{path} is not what shmtrace makes ({stat.filemode(status.st_mode)}): remove it"
-            )
+            return ChannelForeign(f"{path} is not what shmtrace makes ({stat.filemode(status.st_mode)}): remove it")
         owner = user_name(status.st_uid)
-    return shmtrace.ChannelForeign(
+    return ChannelForeign(
         f"{path} belongs to {owner}, not to you: the channel {name!r} cannot be used; choose another name"
     )
 
@@ -296,37 +301,29 @@ def _check_segment(name: str, file: int) -> Geometry:
         raise foreign_channel(name, segment_path(name))
     head = os.pread(file, layout.CONTROL_BYTES, 0)
     if len(head) < layout.CONTROL_BYTES or int.from_bytes(head[:8], "little") != layout.MAGIC:
-        raise shmtrace.ChannelIncompatible(
-            f"{segment_path(name)} holds no channel: remove it with 'shmtrace remove {name}'"
-        )
+        raise ChannelIncompatible(f"{segment_path(name)} holds no channel: remove it with 'shmtrace remove {name}'")
 
     def number(field: str) -> int:
         at = getattr(CONTROL, field)
         return int.from_bytes(head[at : at + layout.width_of(CONTROL, field)], "little")
 
     if number("version") != layout.VERSION:
-        raise shmtrace.ChannelIncompatible(
+        raise ChannelIncompatible(
             f"the channel {name!r} has layout version {number('version')} and this shmtrace writes {layout.VERSION}: "
             f"use the same version, or remove the channel"
         )
     boot = boot_id()
     if not any(boot):
-        raise shmtrace.SharedMemoryUnavailable(
-            f"whether the channel {name!r} is of this boot cannot be read from /proc"
-        )
+        raise SharedMemoryUnavailable(f"whether the channel {name!r} is of this boot cannot be read from /proc")
     if head[CONTROL.boot_id : CONTROL.boot_id + 16] != boot:
-        raise shmtrace.ChannelIncompatible(f"the channel {name!r} is of another boot: 'shmtrace remove {name}'")
+        raise ChannelIncompatible(f"the channel {name!r} is of another boot: 'shmtrace remove {name}'")
     fifo = head[CONTROL.fifo : CONTROL.fifo + layout.width_of(CONTROL, "fifo")].partition(b"\0")[0]
     if os.path.basename(fifo) != os.fsencode(name):  # others can give our files further names
-        raise shmtrace.ChannelIncompatible(
-            f"{segment_path(name)} is not the channel {name!r}, its FIFO is {fifo!r}: remove it"
-        )
+        raise ChannelIncompatible(f"{segment_path(name)} is not the channel {name!r}, its FIFO is {fifo!r}: remove it")
     geometry = Geometry(**{field: number(field) for field in Geometry.__slots__})
     wrong = geometry.check() or geometry.check_mode(number("mode"))
     if wrong or number("segment_bytes") != geometry.segment_bytes or status.st_size != geometry.segment_bytes:
-        raise shmtrace.ChannelIncompatible(
-            f"the channel {name!r} is damaged ({wrong or 'its size is wrong'}): remove it"
-        )
+        raise ChannelIncompatible(f"the channel {name!r} is damaged ({wrong or 'its size is wrong'}): remove it")
     return geometry
 
 
@@ -336,14 +333,14 @@ def open_semaphore(name: str, which: str) -> int:
     try:
         status = os.lstat(path)
     except OSError:
-        raise shmtrace.ChannelRemoved(f"the channel {name!r} has lost {path}: remove it and make it anew") from None
+        raise ChannelRemoved(f"the channel {name!r} has lost {path}: remove it and make it anew") from None
     if not is_private(status):
         raise foreign_channel(name, path)
     address: int | None = libc.sem_open(f"{object_name(name)}.{which}".encode(), 0)
     if not address:
         if ctypes.get_errno() == errno.ENOENT:
-            raise shmtrace.ChannelRemoved(f"the channel {name!r} was removed just now")
-        raise shmtrace.ChannelIncompatible(f"the semaphore {path} cannot be opened: {os.strerror(ctypes.get_errno())}")
+            raise ChannelRemoved(f"the channel {name!r} was removed just now")
+        raise ChannelIncompatible(f"the semaphore {path} cannot be opened: {os.strerror(ctypes.get_errno())}")
     return address
 
 
