@@ -519,10 +519,8 @@ def merge(lanes: int, count: int, heap: int, target: int) -> int:
 
 @inlined
 def bucket_of(spans: int, process: int, number: int) -> int:
-    """Address of the first of the entries whose keys have the same hash."""
-    place = (do.plus(do.times(number, GOLDEN), do.times(process, 0x9E37_79B1)) >> 32) & load64(
-        spans + SPANS.buckets_mask
-    )
+    """Address of the first of the entries in a bucket.  Spans that follow each other are neighbours: in one line."""
+    place = do.plus(do.times(process, GOLDEN) >> 32, number) & load64(spans + SPANS.buckets_mask)
     return load64(spans + SPANS.buckets) + 4 * place
 
 
