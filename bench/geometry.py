@@ -25,6 +25,7 @@ TOTAL_BYTES = 32 << 20
 PAGE_SIZES = (4096, 16_384, 32_768, 65_536, 131_072, 524_288)
 ROUNDS = 5
 COUNT = 1_000_000
+LANES_COUNT = 200_000
 LANES = (2, 4, 8, 16, 32)
 WRITERS = 32
 
@@ -50,7 +51,7 @@ def measure(page_size: int) -> tuple[float, int, float, float]:
         return cost, missed, used, ridden * 1e3
 
 
-def measure_lanes(lanes: int, count: int = COUNT // 5) -> tuple[float, float, int, int]:
+def measure_lanes(lanes: int, count: int = LANES_COUNT) -> tuple[float, float, int, int]:
     """Cpu ns an event of one process; of WRITERS at a time; their events without a lane, and without a page."""
     with (
         mock.patch("shmtrace.channel.LANES_PER_CPU", lanes),
@@ -80,7 +81,7 @@ def main() -> None:
     print(f"{'lanes a cpu':>12}{'cpu ns':>10}{f'of {WRITERS}':>10}{'no lane':>10}{'no page':>12}{'emitted':>12}")
     for lanes in LANES:
         alone, among, no_lane, no_page = measure_lanes(lanes)
-        print(f"{lanes:12}{alone:10.1f}{among:10.1f}{no_lane:10,}{no_page:12,}{WRITERS * COUNT // 5:12,}")
+        print(f"{lanes:12}{alone:10.1f}{among:10.1f}{no_lane:10,}{no_page:12,}{WRITERS * LANES_COUNT:12,}")
 
 
 if __name__ == "__main__":

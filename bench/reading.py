@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import multiprocessing
 import resource
 import shutil
 import statistics
@@ -26,18 +27,28 @@ if TYPE_CHECKING:
 
 EVENTS = 3_000_000
 ROUNDS = 3
+FORK = multiprocessing.get_context("fork")
 
 
-def record(directory: Path, events: int) -> None:
-    """A trace of blobs, tracepoints and spans, in equal parts."""
+def record(directory: Path, events: int, processes: int) -> None:
+    """A trace of blobs, tracepoints and spans, in equal parts, of some processes: of as many lanes, on as many cpus."""
     with shmtrace.record(directory, mode="block", block_ms=60_000) as channel:
-        tick = channel.tracepoint("tick", number="u64", latency="f64", path="str")
-        load = channel.span("load", shard="u32")
-        event, blob = channel.event, bytes(range(32))
-        for number in range(events // 4):
-            event(blob)
-            with load(number & 7):
-                tick(number, number * 0.001, "/index")
+        writers = [FORK.Process(target=write, args=(channel, events // processes)) for _ in range(processes)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+
+
+def write(channel: shmtrace.Channel, events: int) -> None:
+    """The part of one process."""
+    tick = channel.tracepoint("tick", number="u64", latency="f64", path="str")
+    load = channel.span("load", shard="u32")
+    event, blob = channel.event, bytes(range(32))
+    for number in range(events // 4):
+        event(blob)
+        with load(number & 7):
+            tick(number, number * 0.001, "/index")
 
 
 def decode(trace: Path) -> int:
@@ -130,13 +141,14 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description="Reading compared, on one trace, in one run.")
     parser.add_argument("--events", type=int, default=EVENTS, help="of the trace that is made")
+    parser.add_argument("--processes", type=int, default=1, help="that write it")
     parser.add_argument("--trace", type=Path, help="use this one")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         trace = options.trace or Path(directory, "trace")
         if options.trace is None:
-            record(trace, options.events)
+            record(trace, options.events, options.processes)
         count = decode(trace)
         seconds = measure(trace, count, options.rounds)
     print(f"{count:,} records; {', '.join(f'{name} {value}' for name, value in machine().items())}\n")

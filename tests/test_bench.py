@@ -179,7 +179,7 @@ def test_what_is_neither_delivered_nor_told_is_untold() -> None:
 
 
 def test_ways_to_read_a_trace_are_compared(tmp_path: Path) -> None:
-    reading.record(tmp_path / "trace", 400)
+    reading.record(tmp_path / "trace", 400, processes=1)
     assert reading.decode(tmp_path / "trace") == 400
     seconds = reading.measure(tmp_path / "trace", 400, 1)
     assert "columns" in seconds

@@ -12,7 +12,7 @@ from . import rows as shared
 from .primitives import apart, frozen, get64, inlined, load32, load64, padded, store16, store32, store64
 
 ROWS, HASHED, TABLES, LINE = frozen(shared.ROWS), frozen(shared.HASHED), frozen(shared.TABLES), frozen(shared.LINE)
-LANE, PACKET, PACKET_BYTES = frozen(shared.LANE), frozen(wire.PACKET), wire.PACKET_BYTES
+EXPECTED, PACKET, PACKET_BYTES = frozen(shared.EXPECTED), frozen(wire.PACKET), wire.PACKET_BYTES
 LIMIT_BYTES, LIMIT_NUMBERS = wire.LIMIT_BYTES, wire.LIMIT_NUMBERS
 SPANS, OPEN, OPEN_BYTES = frozen(shared.SPANS), frozen(shared.OPEN), shared.OPEN_BYTES
 BIAS, ANY, VARIABLE, SKIPPED, SPECIAL = shared.BIAS, shared.ANY, shared.VARIABLE, shared.SKIPPED, shared.SPECIAL
@@ -209,26 +209,27 @@ def read_log(at: int, end: int, target: int) -> bool:
 
 
 @inlined
-def begins(lane: int, packet: int) -> bool:
+def begins(expected: int, packet: int) -> bool:
     """Whether this is how packets of the lane begin."""
     return (
-        get64(packet) == load64(lane + LANE.magic)
-        and get64(packet + 8) == load64(lane + LANE.uuid)
-        and get64(packet + 16) == load64(lane + LANE.stream)
+        get64(packet) == load64(expected + EXPECTED.magic)
+        and get64(packet + 8) == load64(expected + EXPECTED.uuid)
+        and get64(packet + 16) == load64(expected + EXPECTED.stream)
     )
 
 
-def leap(lane: int, base: int, at: int, end: int) -> int:
+def leap(expected: int, base: int, at: int, end: int) -> int:
     """Passes the packets of a lane in [at, end) of which there is nothing to say; where the first other one begins.
 
-    Each is whole, in order and not the last one; nothing is missing or was missed ahead of it.  Whether that is so of
-    a packet is for stream.Parser to say, which has looked at one of this lane: what is here may let pass fewer of them.
+    Each is whole, in order and not the last one; nothing is missing or was missed ahead of it.  None is passed that
+    stream.Parser, which has looked at one of this lane, would not give; what is not passed is for that to judge.
     """
-    number, known = load64(lane + LANE.number), load64(lane + LANE.words)
-    discarded = load64(lane + LANE.discarded)
+    number, lane = load64(expected + EXPECTED.number), load64(expected + EXPECTED.lane)
+    discarded = load64(expected + EXPECTED.discarded)
     last = end - PACKET_BYTES
-    there = at <= last and begins(lane, base + at)
-    while there:
+    if at > last or not begins(expected, base + at):
+        return at
+    while True:
         packet = base + at
         content, size = get64(packet + PACKET.content_size), get64(packet + PACKET.packet_size)
         words = get64(packet + PACKET.cpu_id)
@@ -237,18 +238,18 @@ def leap(lane: int, base: int, at: int, end: int) -> int:
             get64(packet + PACKET.packet_seq_num) != number + 1
             or get64(packet + PACKET.events_discarded) != discarded
             or words & 0xFFFF_FFFF >= LIMIT_NUMBERS
-            or words >> 32 != known >> 32
+            or words >> 32 != lane
             or content & 7 != 0
             or not PACKET_BYTES <= content >> 3 <= LIMIT_BYTES
             or size != 8 * padded(content >> 3)
             or get64(packet + PACKET.timestamp_begin) ^ BIAS > get64(packet + PACKET.timestamp_end) ^ BIAS
             or after > last
-            or not begins(lane, base + after)
+            or not begins(expected, base + after)
         ):
             break
         number += 1
         at = after
-    store64(lane + LANE.number, number)
+    store64(expected + EXPECTED.number, number)
     return at
 
 

@@ -33,9 +33,9 @@ class ROWS:
     tasks: int = 168  # i64
     contexts: int = 176  # i32, -1 none
     stopped: int = 184  # where in the bytes a walk did,
-    packet: int = 200  # in the packet that begins here
-    ended: int = 208  # and whose last record ends here
     scope: int = 192  # number of the file << 32 | lane << 16: what the key of a writer begins with
+    packet: int = 200  # where the packet begins in which a walk stopped,
+    ended: int = 208  # and where its last record ends
 
 
 class HASHED:
@@ -46,13 +46,13 @@ class HASHED:
     values: int = 16  # i32
 
 
-class LANE:
+class EXPECTED:
     """What the next packet of a lane is compared to."""
 
     magic: int = 0  # the first three words of a packet: u32 magic, 16 bytes of uuid, u32 stream id
     uuid: int = 8
     stream: int = 16
-    words: int = 24  # u32 cpu | u32 lane << 32, but cpu may be any
+    lane: int = 24
     number: int = 32  # of the packet that came last
     discarded: int = 40
 

@@ -46,6 +46,16 @@ def put_word(at: int, word: tuple[int, int]) -> int:
     return at + word[1]
 
 
+@inlined
+def digits_of(value: int) -> int:
+    """How many decimal digits a number has that is not negative."""
+    count = 1
+    while value >= 100:
+        value //= 100
+        count += 2
+    return count + (value >= 10)
+
+
 @apart
 def put_digits(at: int, value: int) -> int:
     """An unsigned number; the address behind it."""
@@ -60,12 +70,7 @@ def put_digits(at: int, value: int) -> int:
 @inlined
 def put_digits_below(at: int, value: int) -> int:
     """A number that is not negative; the address behind it."""
-    count, rest = 1, value
-    while rest >= 100:
-        rest //= 100
-        count += 2
-    if rest >= 10:
-        count += 1
+    count = digits_of(value)
     place, pairs = at + count, PAIRS()
     while value >= 100:
         rest = value // 100
@@ -142,12 +147,7 @@ def put_decimal(at: int, digits: int, exponent: int) -> int:
     if digits % 10 == 0:
         digits //= 10
         exponent += 1
-    count, rest = 1, digits
-    while rest >= 100:
-        rest //= 100
-        count += 2
-    if rest >= 10:
-        count += 1
+    count = digits_of(digits)
     point = count + exponent
     if 0 < point <= 16:
         if point >= count:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from .. import wire
 from .errors import NotATrace
-from .stream import COLLECTORS_IDS, LIMIT_BYTES, Metadata, Parser, RecordDamaged, heads
+from .stream import COLLECTORS_IDS, LIMIT_BYTES, Metadata, Parser, RecordDamaged, heads, packet_key
 
 if TYPE_CHECKING:
     import pathlib
@@ -25,7 +25,10 @@ __all__ = ["Directory", "Lane", "first_records", "ignore", "is_file", "open_file
 CHUNK_BYTES = 1 << 20
 LANE_CHUNK_BYTES = 1 << 18  # of a lane's file: many are read side by side
 HEAD_BYTES = 1 << 12  # of a packet: its header, and some records
-_START = struct.Struct("<40xQQ32xH")  # of a packet: its sizes, and the id of its first record
+_FIRST_ID_AT = wire.PACKET_BYTES + wire.RECORD.id
+_START = struct.Struct(  # of a packet: its sizes, and the id of its first record
+    f"<{wire.PACKET.content_size}xQQ{_FIRST_ID_AT - wire.PACKET.packet_seq_num}xH"
+)
 _LANE_FILE = re.compile(r"stream_\d+_\d+")
 
 
@@ -126,7 +129,7 @@ def first_records(path: pathlib.Path, uuid: bytes, size: int) -> Iterator[list[I
 
 def _leaps(descriptor: int, uuid: bytes, size: int) -> Iterator[list[Item]]:
     """Packets with their beginnings only.  Raises ValueError if one is not what it should be."""
-    parser, start = Parser(uuid), wire.PACKET_MAGIC.to_bytes(4, "little") + uuid
+    parser, start = Parser(uuid), packet_key(uuid)
     at = 0
     while at < size:
         first = os.pread(descriptor, _START.size, at)  # most packets are done with by this look

@@ -15,7 +15,8 @@ from .. import wire
 from ..layout import fields_of
 from ..native import functions, is_ready
 from ..native.plain import has_numba
-from ..native.rows import BIAS, HASHED, LANE, OPEN_BYTES, ROWS, SPANS, TABLES
+from ..native.rows import BIAS, EXPECTED, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES
+from .stream import packet_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -113,17 +114,17 @@ class Leaps:
 
     def __init__(self, leap: Callable[..., int], uuid: bytes) -> None:
         self._leap = leap
-        self._lane = words(LANE)
-        self._address = address_of(self._lane)
-        start = struct.pack("<I16sI", wire.PACKET_MAGIC, uuid, wire.STREAM_ID)
-        self._lane[LANE.magic // 8 : LANE.stream // 8 + 1] = np.frombuffer(start, np.int64)
+        self._expected = words(EXPECTED)
+        self._address = address_of(self._expected)
+        start = packet_key(uuid) + struct.pack("<I", wire.STREAM_ID)
+        self._expected[EXPECTED.magic // 8 : EXPECTED.stream // 8 + 1] = np.frombuffer(start, np.int64)
 
     def __call__(self, buffer: Buffer, at: int, lane: int, last: int, discarded: int) -> tuple[int, int]:
         if last >> 62 or discarded >> 62:  # numbers that no packet has
             return at, 0
-        self._lane[LANE.words // 8 : LANE.discarded // 8 + 1] = lane << 32, last, discarded
+        self._expected[EXPECTED.lane // 8 : EXPECTED.discarded // 8 + 1] = lane, last, discarded
         stop = self._leap(self._address, buffer.address(), at, buffer.end)
-        return stop, int(self._lane[LANE.number // 8]) - last
+        return stop, int(self._expected[EXPECTED.number // 8]) - last
 
 
 class Blocks:

@@ -35,6 +35,7 @@ __all__ = [
     "Run",
     "Skipped",
     "heads",
+    "packet_key",
     "struct_of",
 ]
 
@@ -175,8 +176,13 @@ class _Header(NamedTuple):
     words: tuple[int, int, int, int, int, int] | None  # lane, cpu, number, begin, end, discarded; None: a description
 
 
+def packet_key(uuid: bytes) -> bytes:
+    """How packets of records of a trace begin."""
+    return _PACKET_MAGIC + uuid
+
+
 def _keys(uuid: bytes) -> tuple[bytes, bytes]:
-    return _PACKET_MAGIC + uuid, _METADATA_MAGIC + uuid
+    return packet_key(uuid), _METADATA_MAGIC + uuid
 
 
 def _followers(uuid: bytes) -> tuple[bytes, ...]:
