@@ -1,4 +1,4 @@
-"""What the fast reader's jitted half (decoding.py) and its Python half (reader/columns.py) share.  Without numba.
+"""What the fast reader's jitted half (walking.py) and its Python half (reader/walking.py) share.  Without numba.
 
 Each table is a row of 64-bit words: numbers, and addresses of arrays.  A *row* is what a record becomes.
 """

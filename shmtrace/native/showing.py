@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from . import primitives as do
 from . import rows as shared
-from .decoding import find, load_i32, number_end, text_end
+from .hashed import find, load_i32
+from .msgpack import number_end, text_end
 from .primitives import apart, as_double, frozen, get64, high, inlined, load32, load64, store32, store64
 
 SHOWN, MEMBER, MEMBER_BYTES = frozen(shared.SHOWN), frozen(shared.MEMBER), shared.MEMBER_BYTES

@@ -1,4 +1,4 @@
-"""Memory of the fast reader's jitted half (native/decoding.py), and the calls into it."""
+"""Memory of the fast reader's jitted half (native/walking.py), and the calls into it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def jitted() -> dict[str, Callable[..., int]]:
     arguments = {
         "leap": 4, "walk": 6, "put": 3, "convert": 3, "merge": 4, "finish": 5, "gather": 6, "split": 6, "pack": 6,
     }  # fmt: skip
-    return {name: entry("reader", "decoding", name, count) for name, count in arguments.items()}
+    return {name: entry("reader", "walking", name, count) for name, count in arguments.items()}
 
 
 def entry(unit: str, module: str, name: str, arguments: int) -> Callable[..., int]:

@@ -23,7 +23,7 @@ from reader.build import Trace, describe, small_trace
 from shmtrace import wire
 from shmtrace.export.jsonl import json_lines
 from shmtrace.export.text import encode, json_line, plain_fields
-from shmtrace.reader import NotATrace, columns, read
+from shmtrace.reader import NotATrace, columns, read, threads
 from shmtrace.reader.batch import KINDS, LEVEL_NAMES
 from shmtrace.reader.files import ignore
 from shmtrace.reader.shown import shown_fields
@@ -191,7 +191,7 @@ def test_any_calls_of_functions_are_the_same(tmp_path: Path, made: list[Step]) -
 @many
 @given(st.lists(calls | steps_of_any, max_size=60))
 def test_threads_and_processes_are_forgotten_when_they_have_ended(tmp_path: Path, made: list[Step]) -> None:
-    with mock.patch.object(columns, "MOST_THREADS", 0):
+    with mock.patch.object(threads, "MOST_THREADS", 0):
         check_all(build(made), tmp_path)
 
 
@@ -214,7 +214,7 @@ class Late:
 @many
 @given(st.lists(calls | steps_of_any, max_size=60))
 def test_what_another_thread_is_late_with_is_the_same(tmp_path: Path, made: list[Step]) -> None:
-    with mock.patch.object(columns, "MOST_THREADS", 0), mock.patch.object(columns, "ThreadPoolExecutor", Late):
+    with mock.patch.object(threads, "MOST_THREADS", 0), mock.patch.object(columns, "ThreadPoolExecutor", Late):
         check_all(build(made), tmp_path)
 
 
@@ -225,7 +225,7 @@ def test_as_many_threads_are_kept_as_there_are_numbers() -> None:
         lane.at(number).writer(1 + number % 7, pid=1000 + number).blob(b"", writer=1 + number % 7)
         if number % 10 == 9:
             lane.packet()
-    with mock.patch.object(columns, "MOST_THREADS", 100):
+    with mock.patch.object(threads, "MOST_THREADS", 100):
         batches = list(columns.read(io.BytesIO(trace.stream), rows=50))
     assert [int(pid) for batch in batches for pid in batch.pid] == list(range(1000, 6000))
     assert max(len(batch.threads) for batch in batches) < 300

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from reader.build import FREQUENCY
 from shmtrace.layout import CLOCK_TSC
-from shmtrace.reader import columns
 from shmtrace.reader.batch import BLOB
 from shmtrace.reader.clock import Clock
 from shmtrace.reader.description import ClockDescription
-from shmtrace.reader.files import ignore
-from shmtrace.reader.rows import Blocks, Rows
+from shmtrace.reader.rows import Blocks, Rows, jitted
+from shmtrace.reader.times import Times
 
 pytestmark = pytest.mark.timeout(100)
 U64 = (1 << 64) - 1
@@ -27,12 +26,11 @@ words = st.one_of(
 
 def converted(clock: Clock, cycles: list[int]) -> list[tuple[int, int]]:
     """Wall clock and monotonic clock of rows with these cycles."""
-    decoder = columns.Decoder(ignore)
-    decoder._clock = clock
+    times = Times(jitted()["convert"], clock)
     rows = Rows(len(cycles), 0, Blocks(), finished=True)
     for number in cycles:
         rows.add(number, BLOB, -1, 0, b"")
-    decoder.convert(rows)
+    times.convert(rows)
     count = rows.count
     return list(zip(rows["time"][:count].tolist(), rows["monotonic"][:count].tolist(), strict=True))
 

@@ -1,0 +1,77 @@
+"""Bodies of rows, and the fields in them, put behind each other in jitted code."""
+
+from __future__ import annotations
+
+from . import primitives as do
+from . import rows as shared
+from .hashed import load_i32
+from .primitives import inlined, load32, load64, store32, store64
+
+END, TEXT, COUNTED = shared.END, shared.TEXT, shared.COUNTED
+WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
+
+
+@inlined
+def copy_wide(target: int, source: int, size: int, end: int) -> None:
+    """Copy; the target has room for WIDE bytes more.  `end`: nothing behind it may be looked at."""
+    if source + size + WIDE <= end and size <= 8 * WIDE:
+        at = 0
+        while at < size:
+            do.move16(target + at, source + at)
+            at += WIDE
+    else:
+        do.copy(target, source, size)
+
+
+def gather(data: int, starts: int, picked: int, count: int, target: int, size: int) -> int:
+    """Puts `size` bytes each from the bodies of rows `picked` behind each other; there is room for WIDE more."""
+    for number in range(count):
+        source = data + load32(starts + 4 * load64(picked + 8 * number))
+        do.copy(target, source, size)
+        target += size
+    return 0
+
+
+def split(data: int, starts: int, picked: int, count: int, operations: int, target: int) -> int:
+    """Where each field of rows `picked` of a class begins and ends in `data`: a pair of i64 an operation, a row.
+
+    The bodies have been found to fit.
+    """
+    for number in range(count):
+        at = load32(starts + 4 * load64(picked + 8 * number))
+        step = operations
+        while True:
+            operation = load_i32(step)
+            step += 4
+            if operation == END:
+                break
+            begin = at
+            if operation > 0:
+                at += operation
+                end = at
+            elif operation == TEXT:
+                while do.load8(data + at) != 0:
+                    at += 1
+                end = at
+                at += 1
+            else:
+                begin = at + 2
+                at = begin + (do.load8(data + at) | do.load8(data + at + 1) << 8) * (COUNTED - operation)
+                end = at
+            store64(target, begin)
+            store64(target + 8, end)
+            target += 16
+    return 0
+
+
+def pack(data: int, begins: int, ends: int, count: int, target: int, offsets: int) -> int:
+    """Puts pieces of `data` behind each other, and where they end there into `offsets`: i32, the first is 0."""
+    used = 0
+    store32(offsets, 0)
+    for number in range(count):
+        begin = load64(begins + 8 * number)
+        size = load64(ends + 8 * number) - begin
+        do.copy(target + used, data + begin, size)
+        used += size
+        store32(offsets + 4 * number + 4, used)
+    return used
