@@ -144,7 +144,8 @@ def test_two_processes_compile_the_same_bytes_and_place_them_elsewhere(cache: Pa
     assert Path("/proc/sys/kernel/randomize_va_space").read_text() != "0\n"
     program = "from shmtrace.native import functions; print(functions('producer')['channel_event'])"
     (tmp_path / "fresh").mkdir(mode=0o700)
-    first = python(program, SHMTRACE_CACHE=str(tmp_path / "fresh"))
+    other = "import numba; numba.njit('i8(i8)')(lambda number: number); "  # was compiled before
+    first = python(other + program, SHMTRACE_CACHE=str(tmp_path / "fresh"))
     assert code_file(tmp_path / "fresh", "producer").read_bytes() == code_file(cache, "producer").read_bytes()
     assert len({first, python(program, SHMTRACE_CACHE=str(cache)), python(program, SHMTRACE_CACHE=str(cache))}) == 3
 

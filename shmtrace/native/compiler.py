@@ -6,6 +6,7 @@ Nothing of numba's runtime is in it, because the core raises, allocates and inde
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding as llvm
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _I64 = ir.IntType(64)
+_COUNTED = re.compile(r"B\dv\d+")  # in a mangled name: how many functions the process had compiled, which is no matter
 
 
 def compile_object(functions: Sequence[Callable[..., int]]) -> bytes:
@@ -51,6 +53,7 @@ def compile_object(functions: Sequence[Callable[..., int]]) -> bytes:
     for symbol in (*whole.functions, *whole.global_variables):
         if not symbol.is_declaration and symbol.name not in names:
             symbol.linkage = "internal"
+            symbol.name = _COUNTED.sub("", symbol.name)
     return _emit(whole)
 
 
