@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -52,6 +53,7 @@ def test_transitions_are_named_as_the_steps_of_the_code() -> None:
 def test_models_hold_and_each_broken_variant_is_found(peer: Callable[[str], str]) -> None:
     peer("spin")
     peer("gcc")
-    done = subprocess.run([MODEL / "check"], capture_output=True, text=True)
+    cores = len(os.sched_getaffinity(0))
+    done = subprocess.run([MODEL / "check", "--jobs", str(cores)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith(" passed, 0 failed")
