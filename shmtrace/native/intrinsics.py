@@ -163,6 +163,17 @@ def cold(typingctx: Any) -> Any:
 
 
 @intrinsic
+def framed(typingctx: Any) -> Any:
+    """Said in a function that is often called, but not always: its callers need no frame where they do without it."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def step(typingctx: Any, number: Any) -> Any:
     """Here a step of the protocol follows (STEP).  No code, but for tests."""
 

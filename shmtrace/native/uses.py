@@ -28,7 +28,7 @@ from .intrinsics import frozen, likely, load64, read64, store64
 from .lanes import CONTEXT, apart, inlined, padded
 from .places import BEGIN_BYTES, EVENT, own_place
 from .spans import begin_span, end_span
-from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all, values_buffer
+from .values import FIELDS_MAX, VALUE_BYTES, arguments_buffer, arrange, convert_all, put_all, put_few, values_buffer
 
 USE, USES = frozen(tables.USE), frozen(tables.USES)
 USE_NOTHING, USE_BYTES, USE_ROOM, USES_MOST = tables.USE_NOTHING, tables.USE_BYTES, tables.USE_ROOM, tables.USES_MOST
@@ -74,10 +74,11 @@ def new_use(span: int, cell: int, size: int) -> int:
     return use
 
 
-def span_call(self: int, args: int, flags: int, names: int) -> int:
-    """`load(3)`: a vectorcallfunc, and METH_FASTCALL | METH_KEYWORDS."""
-    count = flags & COUNT_MASK
-    cell = held_by(self)
+@apart
+def call_at_length(span: int, args: int, count: int, names: int) -> int:
+    """`load(3)`, where there are keywords or many fields, or Python must look at them."""
+    do.cold()
+    cell = held_by(span)
     values = args
     fields = read64(cell + EVENT.fields_count)
     is_clear = fields <= FIELDS_MAX
@@ -88,14 +89,31 @@ def span_call(self: int, args: int, flags: int, names: int) -> int:
         is_clear = False
     converted = values_buffer()
     size = -1
-    if likely(is_clear):
+    if is_clear:
         size = convert_all(cell, values, converted)
-    if not likely(0 <= size <= load64(load64(cell + EVENT.context) + CONTEXT.limit) - BEGIN_BYTES):
+    if not 0 <= size <= load64(load64(cell + EVENT.context) + CONTEXT.limit) - BEGIN_BYTES:
         return PyObject_Vectorcall(read64(cell + EVENT.slow), args, count, names)
-    use = new_use(self, cell, size)
-    if likely(use != 0):
+    use = new_use(span, cell, size)
+    if use != 0:
         put_all(cell, use + FIELDS_AT, use + FIELDS_AT + padded(size), converted)
     return use
+
+
+def span_call(self: int, args: int, flags: int, names: int) -> int:
+    """`load(3)`: a vectorcallfunc, and METH_FASTCALL | METH_KEYWORDS."""
+    count = flags & COUNT_MASK
+    cell = held_by(self)
+    if likely(names == 0 and count == read64(cell + EVENT.fields_count)):
+        use = new_use(self, cell, 0)
+        if not likely(use != 0):
+            return 0
+        fields = use + FIELDS_AT
+        size = put_few(cell, args, fields, fields + USE_ROOM - VALUE_BYTES)
+        if likely(size >= 0):
+            store64(use + VAR_SIZE, size)
+            return use
+        Py_DecRef(use)
+    return call_at_length(self, args, count, names)
 
 
 def span_use(self: int, body: int) -> int:
@@ -117,15 +135,10 @@ def own_told_place(cell: int) -> int:
     return own_place(cell, 1)
 
 
-@inlined
+@apart
 def begin_use(cell: int, use: int) -> int:
     """A span begins, with the fields of a use; its number, 0: it is not recorded, -1: an exception."""
-    if not likely(is_on(cell)):
-        if likely(stays_off(cell)):
-            return 0
-        late = attach_late(cell)
-        if late <= 0:
-            return late
+    do.framed()
     place = own_place(cell, 1)
     if likely(place != 0) and not likely(not needs_telling(cell, place)):
         place = own_told_place(cell)
@@ -139,8 +152,14 @@ def begin_use(cell: int, use: int) -> int:
 @inlined
 def enter_use(use: int) -> int:
     """`with load(3):`."""
-    number = begin_use(cell_of(use), use)
-    if not likely(number >= 0):
+    cell = cell_of(use)
+    number = 0
+    recorded = 1 if is_on(cell) else 0
+    if recorded == 0 and not likely(stays_off(cell)):
+        recorded = attach_late(cell)
+    if recorded > 0:
+        recorded = number = begin_use(cell, use)
+    if not likely(recorded >= 0):
         return 0
     depth = load64(use + VAR_BYTES + USE.depth)
     if number == 0:
@@ -150,23 +169,27 @@ def enter_use(use: int) -> int:
     return new_reference(use)
 
 
+@apart
+def end_use(use: int, number: int, kind: int) -> bool:
+    """What began ends, with an exception of this type, or None.  False: an exception."""
+    do.framed()
+    cell = cell_of(use)
+    if kind == py_none():
+        kind = 0
+    if likely(number != 0):
+        return end_span(cell, number, 0, kind)
+    return load64(cell + EVENT.open) == 0 or end_span(cell, load64(cell + EVENT.id), 32, kind)
+
+
 @inlined
 def exit_use(use: int, kind: int) -> int:
     """The end of the block."""
-    cell = cell_of(use)
     depth, number = load64(use + VAR_BYTES + USE.depth), load64(use + VAR_BYTES + USE.number)
-    if kind == py_none():
-        kind = 0
     if depth > 0:
         store64(use + VAR_BYTES + USE.depth, depth - 1)
-    if depth <= 0 or number == USE_NOTHING:
-        return boolean(False)
-    done = True
-    if likely(number != 0):
-        done = end_span(cell, number, 0, kind)
-    elif load64(cell + EVENT.open) != 0:
-        done = end_span(cell, load64(cell + EVENT.id), 32, kind)
-    return boolean(False) if done else 0
+        if number != USE_NOTHING and not likely(end_use(use, number, kind)):
+            return 0
+    return boolean(False)
 
 
 @apart
@@ -191,19 +214,26 @@ def use_call(use: int, args: int, flags: int, names: int) -> int:
     return decorate(use, args, count)
 
 
+@apart
+def free_use(use: int) -> None:
+    """Its memory is given back."""
+    do.cold()
+    kind = type_of(use)
+    PyObject_Free(use)
+    Py_DecRef(kind)
+
+
 def use_end(use: int) -> int:
     """A use is gone: its destructor."""
     span = load64(use + VAR_BYTES + USE.span)
-    uses = read64(cell_of(use) + EVENT.uses)
+    uses = read64(held_by(span) + EVENT.uses)
     count = load64(uses + USES.count)
-    if COUNT_BITS != 0 and likely(load64(use + VAR_SIZE) <= USE_ROOM) and likely(count < USES_MOST):
+    if COUNT_BITS != 0 and likely(load64(use + VAR_SIZE) <= USE_ROOM and count < USES_MOST):
         store64(use + VAR_BYTES + USE.span, load64(uses + USES.free))
         store64(uses + USES.free, use)
         store64(uses + USES.count, count + 1)
     else:
-        kind = type_of(use)
-        PyObject_Free(use)
-        Py_DecRef(kind)
+        free_use(use)
     drop_reference(span)
     return 0
 

@@ -158,6 +158,34 @@ def put_all(cell: int, at: int, end: int, values: int) -> None:
         values += VALUE_BYTES
 
 
+@inlined
+def put_few(cell: int, values: int, at: int, end: int) -> int:
+    """All values at once, into memory of our own; their bytes, or -1 if they do not fit or Python must do it.
+
+    What each is converted to is written where it goes, so there is room for VALUE_BYTES behind the end.
+    """
+    begin, field = at, cell + EVENT_BYTES
+    last = field + FIELD_BYTES * read64(cell + EVENT.fields_count)
+    while field != last:
+        code = load32(field)
+        kind = code & KIND_MASK
+        more = convert(code, load64(values), at)
+        if not likely(0 <= more <= end - at):
+            return -1
+        if kind == CODE_STR:
+            copy_short(at, load64(at), more - 1)
+            do.store8(at + more - 1, 0)
+        elif kind == CODE_BYTES:
+            content, size = load64(at), more - 2
+            do.store8(at, size)
+            do.store8(at + 1, size >> 8)
+            copy_short(at + 2, content, size)
+        at += more
+        field += FIELD_BYTES
+        values += 8
+    return at - begin
+
+
 @apart
 def arrange(cell: int, args: int, count: int, names: int, values: int) -> bool:
     """Arguments by position and by keyword, in the order of the fields.  False if Python must look at them."""
