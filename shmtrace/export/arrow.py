@@ -30,13 +30,14 @@ WHO = (
     pa.field("thread", _NAME),
 )
 ORIGIN = (pa.field("host", _NAME), pa.field("channel", _NAME))  # last, where several traces are merged
-EVENTS = pa.schema(
+EVENTS = pa.schema(  # what each event has is said to be there: Parquet then has no levels of it
     [
-        pa.field("time_ns", pa.int64()),
-        pa.field("name", _NAME),
-        pa.field("kind", _NAME),
-        *WHO,
-        pa.field("fields", pa.string()),
+        pa.field("time_ns", pa.int64(), nullable=False),
+        pa.field("name", _NAME, nullable=False),
+        pa.field("kind", _NAME, nullable=False),
+        WHO[0].with_nullable(False),
+        *WHO[1:],
+        pa.field("fields", pa.string(), nullable=False),
         pa.field("span", pa.int64()),
         pa.field("parent", pa.int64()),
         pa.field("level", _NAME),

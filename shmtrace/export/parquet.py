@@ -83,7 +83,7 @@ class _File:
         self._pending: Future[None] | None = None
         texts = [field.name for field in schema if _is_text(field.type)]
         numbers = [name for name in ("time_ns", "span", "parent") if name in schema.names]
-        few = [name for name in (*texts, "cpu", "pid", "tid") if name in schema.names and name != JSON_COLUMN]
+        few = [name for name in (*texts, "pid", "tid") if name in schema.names and name != JSON_COLUMN]
         self._writer = pq.ParquetWriter(
             out,
             schema,
