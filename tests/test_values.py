@@ -20,6 +20,7 @@ import pytest
 
 import judge
 from shmtrace import wire
+from shmtrace.native.tables import USE_ROOM
 from values import ARRAY_CODES, BYTES, FIELDS, TEXTS, bits, integers, numbers, plain, said
 from written import written
 
@@ -312,6 +313,20 @@ def test_any_numbers_from_a_kernel(tmp_path: Path, ask_bt2: Callable[[Path], lis
                 wanted.add("depth", "counter", {"value": ("f64", row[2])})
 
         emit()
+    wanted.check(trace, ask_bt2)
+
+
+def test_fields_of_a_span_of_any_length_around_the_room_that_there_is(
+    tmp_path: Path, ask_bt2: Callable[[Path], list[Event]]
+) -> None:
+    wanted = Wanted()
+    with written(tmp_path / "trace", mode="block") as trace:
+        load = trace.channel.span("load", text="str", data="bytes", last="u16")
+        for size in range(2 * USE_ROOM):
+            text, data = "x" * (size // 2), bytes(range(size - size // 2))
+            with load(text, data, size):
+                pass
+            wanted.add("load", "begin", {"text": ("str", text), "data": ("bytes", data), "last": ("u16", size)})
     wanted.check(trace, ask_bt2)
 
 

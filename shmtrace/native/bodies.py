@@ -8,7 +8,7 @@ from .hashed import load_i32
 from .primitives import inlined, load32, load64, store32, store64
 
 END, TEXT, COUNTED = shared.END, shared.TEXT, shared.COUNTED
-WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
+WIDE = shared.WIDE
 
 
 @inlined

@@ -135,6 +135,7 @@ KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEX
 KIND_FUNCTION, KIND_CALL, KIND_RETURN, KIND_UNWIND = range(7, 11)  # nothing is above these
 NOBODY = 0  # the process of writers that are not known
 MOST_PASSED = 1 << 10  # calls without an end that are looked through for the one that ends
+WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
 LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
 LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them
 FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane that has nothing more

@@ -133,6 +133,21 @@ def put_number(at: int, end: int, value: int, width: int) -> int:
 
 
 @inlined
+def put_content(at: int, kind: int, content: int, size: int) -> int:
+    """A text or bytes; the address behind it."""
+    if kind == CODE_BYTES:
+        do.store8(at, size)
+        do.store8(at + 1, size >> 8)
+        at += 2
+    copy_short(at, content, size)
+    at += size
+    if kind == CODE_STR:
+        do.store8(at, 0)
+        at += 1
+    return at
+
+
+@inlined
 def put_all(cell: int, at: int, end: int, values: int) -> None:
     """The values that `convert_all` made, into a record that ends at `end`."""
     field = cell + EVENT_BYTES
@@ -144,16 +159,7 @@ def put_all(cell: int, at: int, end: int, values: int) -> None:
             width = code >> WIDTH_SHIFT
             at = put_number(at, end, values, width)
         else:
-            size = load64(values + 8)
-            if kind == CODE_BYTES:
-                do.store8(at, size)
-                do.store8(at + 1, size >> 8)
-                at += 2
-            copy_short(at, load64(values), size)
-            at += size
-            if kind == CODE_STR:
-                do.store8(at, 0)
-                at += 1
+            at = put_content(at, kind, load64(values), load64(values + 8))
         field += FIELD_BYTES
         values += VALUE_BYTES
 
@@ -172,15 +178,7 @@ def put_few(cell: int, values: int, at: int, end: int) -> int:
         more = convert(code, load64(values), at)
         if not likely(0 <= more <= end - at):
             return -1
-        if kind == CODE_STR:
-            copy_short(at, load64(at), more - 1)
-            do.store8(at + more - 1, 0)
-        elif kind == CODE_BYTES:
-            content, size = load64(at), more - 2
-            do.store8(at, size)
-            do.store8(at + 1, size >> 8)
-            copy_short(at + 2, content, size)
-        at += more
+        at = put_content(at, kind, load64(at), load64(at + 8)) if kind >= CODE_STR else at + more
         field += FIELD_BYTES
         values += 8
     return at - begin

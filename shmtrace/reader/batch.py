@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .. import wire
-from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT
+from ..native.rows import COUNTED, END, LEVEL_STEPS, LOG_HEAD_BYTES, TEXT, WIDE
 from .decode import CODES
 from .description import EventClass
 from .functions import LEVEL
 from .log import LEVELS, unpack_log
 from .records import EXCEPTION, NOBODY, Record, decode_fields
-from .rows import WIDE, address_of
+from .rows import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .rows import WIDE, Growing
+from ..native.rows import WIDE
+from .rows import Growing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

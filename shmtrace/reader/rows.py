@@ -15,7 +15,7 @@ from .. import wire
 from ..layout import fields_of
 from ..native import functions, is_ready
 from ..native.plain import has_numba
-from ..native.rows import BIAS, EXPECTED, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES
+from ..native.rows import BIAS, EXPECTED, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES, WIDE
 from .stream import packet_key
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ Array: TypeAlias = npt.NDArray[Any]
 Element = TypeVar("Element")
 
 MOST_BLOCKS = 8  # are looked after
-WIDE = 16  # bytes: so much room is behind what bodies are copied to
 OFFSETS = fields_of(ROWS)
 DECODED = {
     name: np.dtype(kind)
