@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import ctypes
-import mmap
 import os
 import sys
 
@@ -13,7 +12,7 @@ from .context import address_of, make_context, segment_context
 from .errors import ChannelError, ChannelNotFound, ChannelRemoved
 from .layout import CONTROL, WRITER
 from .native import functions
-from .native.loader import libc, map_memory
+from .native.loader import libc, map_memory, whole_pages
 from .segment import open_segment
 
 TYPE_CHECKING = False  # see channel.py
@@ -52,7 +51,7 @@ def lasting(what: object) -> None:
 def wiped_memory(size: int) -> int:
     """Address of memory that holds zeros, and zeros again in a forked child, whoever forked it."""
     address = map_memory(size)
-    libc.madvise(address, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE, MADV_WIPEONFORK)
+    libc.madvise(address, whole_pages(size), MADV_WIPEONFORK)
     return address
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import mmap
 import os
 import threading
 import weakref
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from . import layout
 from .context import address_of
 from .native import functions, tables
-from .native.loader import MAP_FAILED, MAP_NORESERVE, libc
+from .native.loader import MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, READ, WRITE, libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +72,8 @@ class Pages:
         """In the child: what views of the parent's reservations look at is private memory, and there are none here."""
         self._lock = threading.Lock()  # a thread that is not in the child may have held it
         if self._address:
-            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE
-            libc.mmap(self._address, self._size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE
+            libc.mmap(self._address, self._size, READ | WRITE, flags, -1, 0)
             self._address = 0
 
 

@@ -1,4 +1,4 @@
-"""Places relocatable object code in this process, with ctypes and mmap alone: no compiler is imported.
+"""Places relocatable object code in this process, with ctypes alone: no compiler is imported.
 
 The object is an ELF file as `compiler` makes it: code and constants, and relocations that are 64-bit absolute
 addresses. Anything else in it, and any symbol that is not in SYMBOLS, is refused.  The mapping is never writable and
@@ -8,7 +8,7 @@ executable at once, and is never unmapped, because a builtin made from it may be
 from __future__ import annotations
 
 import ctypes
-import mmap
+import os
 import struct
 import sys
 
@@ -40,8 +40,10 @@ ALLOC = 2  # section flag
 UNDEFINED = 0
 ABSOLUTE_64 = 1  # R_X86_64_64
 MACHINE_X86_64 = 62
-MAP_NORESERVE = 0x4000  # not in Python's mmap everywhere
-READ, WRITE, EXECUTE = mmap.PROT_READ, mmap.PROT_WRITE, mmap.PROT_EXEC
+# Linux has the same numbers on all machines that we look at; Python's mmap would have to be loaded for them.
+MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE = 0x01, 0x02, 0x20, 0x4000
+READ, WRITE, EXECUTE = 1, 2, 4
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")  # of memory
 
 
 hooks: dict[str, int] = {}  # symbols that tests add, and their addresses
@@ -65,12 +67,17 @@ def map_memory(size: int, file: int = -1, protection: int = READ | WRITE) -> int
 
     Python's own mmap object would unmap the memory when it is collected, at exit under the feet of daemon threads.
     """
-    flags = mmap.MAP_SHARED if file >= 0 else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    flags = MAP_SHARED if file >= 0 else MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
     address: int = libc.mmap(None, size, protection, flags, file, 0)
     if address == MAP_FAILED:
         number = ctypes.get_errno()
         raise OSError(number, f"cannot map {size} bytes")
     return address
+
+
+def whole_pages(size: int) -> int:
+    """So many bytes, rounded up to pages of memory."""
+    return -(-size // PAGE_BYTES) * PAGE_BYTES
 
 
 def address_of(symbol: str) -> int:
@@ -113,7 +120,7 @@ def _load(code: bytes) -> dict[str, int]:
         align = max(section.address, 16)
         end = -(-end // align) * align
         section.address, end = end, end + section.size
-    size = -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = whole_pages(end)
     base = map_memory(size)
     try:
         for section in placed:
