@@ -469,16 +469,18 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
     waits.
     """
     do.cold()
-    lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
-    cpu_slots = read64(context + CONTEXT.cpu_slots)
-    tried = 0
+    lanes = read64(context + CONTEXT.lanes)
+    end = lanes + read64(context + CONTEXT.lanes_count) * LANE_BYTES
+    candidate, left = lane_at(context, cpu, 0), 2 * read64(context + CONTEXT.lanes_per_cpu)
     while True:
-        while lane == 0 and tried < 2 * lanes_per_cpu:
-            candidate = lane_at(context, (cpu + tried // lanes_per_cpu) % cpu_slots, tried % lanes_per_cpu)
+        while lane == 0 and left > 0:
             step(STEP.P2)
             if load64(candidate + LANE.owner) == 0 and do.swap_acquire(candidate + LANE.owner, 0, me):
                 lane = candidate
-            tried += 1
+            candidate += LANE_BYTES
+            if candidate == end:
+                candidate = lanes
+            left -= 1
         if lane == 0:
             if load32(read64(context + CONTEXT.recording)) != 0:
                 do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_no_lane, 1)
