@@ -58,6 +58,18 @@ def decode(trace: Path) -> int:
     return sum(map(len, columns.read(trace)))
 
 
+def decode_fields(trace: Path) -> int:
+    """Into columns, with pid, tid and event of each record, and each field of each event."""
+    from shmtrace.reader import columns
+
+    count = 0
+    for batch in columns.read(trace):
+        count += len(batch.pid) if len(batch.tid) == len(batch.name_id) else 0
+        for class_id in batch.class_ids():
+            batch.fields(class_id)
+    return count
+
+
 def convert(trace: Path) -> None:
     """To one file of Parquet."""
     from shmtrace.export.parquet import write_events
@@ -114,7 +126,10 @@ def seconds_of(call: Callable[[], object]) -> tuple[float, float]:
 
 def measure(trace: Path, count: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Seconds of each way, by the clock and of cpu time: medians of some rounds, in which they take turns."""
-    ways: dict[str, Callable[[], object]] = {"columns": lambda: decode(trace)}
+    ways: dict[str, Callable[[], object]] = {
+        "columns": lambda: decode(trace),
+        "columns, all fields": lambda: decode_fields(trace),
+    }
     if importlib.util.find_spec("pyarrow"):
         ways["Parquet"] = lambda: convert(trace)
     if importlib.util.find_spec("perfetto"):

@@ -23,6 +23,13 @@ def copy_wide(target: int, source: int, size: int, end: int) -> None:
         do.copy(target, source, size)
 
 
+def mark(indices: int, count: int, marks: int) -> int:
+    """Stores 1 into byte `index + 1` of the marks for each of the indices: i32, -1 or more."""
+    for number in range(count):
+        do.store8(marks + 1 + load_i32(indices + 4 * number), 1)
+    return 0
+
+
 def gather(data: int, starts: int, picked: int, count: int, target: int, size: int) -> int:
     """Puts `size` bytes each from the bodies of rows `picked` behind each other; there is room for WIDE more."""
     for number in range(count):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .. import wire
 from . import primitives as do
 from . import rows as shared
-from .bodies import copy_wide, gather, pack, split
+from .bodies import copy_wide, gather, mark, pack, split
 from .hashed import find, load_i32, put
 from .merging import merge
 from .msgpack import read_log
@@ -178,4 +178,4 @@ def walk(rows: int, tables: int, base: int, at: int, end: int, stop: int) -> int
     return why
 
 
-READER_ENTRIES = [leap, walk, put, convert, merge, finish, gather, split, pack]
+READER_ENTRIES = [leap, walk, put, convert, merge, finish, mark, gather, split, pack]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -87,6 +88,7 @@ class Pieces:
 
 
 Column: TypeAlias = "Array | Pieces"
+Described: TypeAlias = "Sequence[tuple[str, str]]"  # fields' names and types
 
 
 @dataclasses.dataclass
@@ -140,12 +142,13 @@ class Batch:
     def kind(self) -> Array:
         """Index of KINDS; 255: another."""
         kinds = self.classes.column("kind", "u1", lambda made: _KIND_NUMBERS.get(made.kind, 255))
-        return kinds[self.class_id]
+        return kinds.take(self.class_id)
 
     @functools.cached_property
     def level(self) -> Array:
         """Index of LEVEL_NAMES."""
-        levels = self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level))[self.class_id]
+        levels = self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level))
+        levels = levels.take(self.class_id)
         logs = self.rows_of(LOG)
         levels[logs] = self.data[self.start[logs] + LOG_HEAD_BYTES - 1]
         return levels
@@ -156,7 +159,7 @@ class Batch:
         of_class = np.zeros(len(self.classes), np.int32)
         there = self.class_ids()
         of_class[there] = [names.setdefault(self.classes[made].name, len(names)) for made in there]
-        numbers = of_class[self.class_id]
+        numbers = of_class.take(self.class_id)
         logs = self.rows_of(LOG)
         begins, ends = self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
         data = self.data.tobytes() if len(logs) else b""
@@ -187,19 +190,23 @@ class Batch:
 
     def thread_ids(self) -> list[int]:
         """The threads of which there are records, without -1."""
-        return [int(number) for number in np.flatnonzero(np.bincount(self.thread_id + 1)[1:])]
+        return self._marked(self.thread_id, len(self.threads))
 
     def rows_of(self, class_id: int) -> Array:
         """Indices of the records of a class."""
         return np.flatnonzero(self.class_id == class_id)
 
-    @functools.cached_property
-    def _counts(self) -> Array:
-        return np.bincount(self.class_id, minlength=len(self.classes))
-
     def class_ids(self) -> list[int]:
         """The classes of which there are records."""
-        return [int(number) for number in np.flatnonzero(self._counts)]
+        return self._marked(self.class_id, len(self.classes))
+
+    def _marked(self, indices: Array, count: int) -> list[int]:
+        """Which there are, without -1."""
+        marks = np.zeros(count + 1, np.uint8)
+        indices = np.ascontiguousarray(indices, np.int32)
+        self.code["mark"](address_of(indices), len(indices), address_of(marks))
+        found: list[int] = np.flatnonzero(marks[1:]).tolist()
+        return found
 
     def columns(self) -> list[str]:
         """The names of the arrays that have an element a record."""
@@ -227,15 +234,28 @@ class Batch:
             begins = self.start[rows] + (LOG_HEAD_BYTES if made is LOG_CLASS else 0)
             ends = self.start[rows] + self.size[rows]
             return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes", self.code)}
-        if all(fixed_type(kind) is not None for _, kind in made.fields):
-            whole = self._gather(made.fields, self.start, rows, 4 * made.own)
-            return rows, {name: _plain(whole[name], kind) for name, kind in made.fields}
-        return rows, self._split(made, rows)
+        first = next((n for n, (_, kind) in enumerate(made.fields) if fixed_type(kind) is None), len(made.fields))
+        columns, ahead = self._fixed(made.fields[:first], rows, 4 * made.own)
+        return rows, columns | self._others(made.fields[first:], rows, ahead)
 
-    def _gather(self, fields: Sequence[tuple[str, str]], starts: Array, rows: Array, own: int) -> Array:
-        parts: list[Any] = [("", f"V{own}")] if own else []
-        parts += [(name, *(fixed_type(kind) or ())) for name, kind in fields]
-        dtype = np.dtype(parts)
+    def _fixed(self, fields: Described, rows: Array, ahead: int) -> tuple[dict[str, Column], int]:
+        """Fields that stand at the same place in each body, behind so many bytes; how many there are then."""
+        if not fields:
+            return {}, ahead
+        whole = self._gather(fields, self.start, rows, ahead)
+        return {name: _plain(whole[name], kind) for name, kind in fields}, whole.dtype.itemsize
+
+    def _gather(self, fields: Described, starts: Array, rows: Array, own: int) -> Array:
+        fixed = [np.dtype([(name, *(fixed_type(kind) or ()))]) for name, kind in fields]
+        ends = list(itertools.accumulate((one.itemsize for one in fixed), initial=own))
+        dtype = np.dtype(
+            {
+                "names": [name for name, _ in fields],
+                "formats": [one[0] for one in fixed],
+                "offsets": ends[:-1],
+                "itemsize": ends[-1],
+            }
+        )
         memory = np.empty(len(rows) * dtype.itemsize + WIDE, np.uint8)
         picked = rows.astype(np.int64, copy=False)
         self.code["gather"](
@@ -243,8 +263,11 @@ class Batch:
         )
         return memory[: len(rows) * dtype.itemsize].view(dtype)
 
-    def _split(self, made: EventClass, rows: Array) -> dict[str, Column]:
-        operations = np.array(program(made), np.int32)
+    def _others(self, fields: Described, rows: Array, ahead: int) -> dict[str, Column]:
+        """The fields from the first text, bytes or array on, which stands behind so many bytes."""
+        if not fields:
+            return {}
+        operations = np.array([ahead, *_operations(fields)], np.int32)[0 if ahead else 1 :]
         pairs = np.empty((len(rows), len(operations) - 1, 2), np.int64)
         picked = rows.astype(np.int64, copy=False)
         self.code["split"](
@@ -253,7 +276,7 @@ class Batch:
         )  # fmt: skip
         columns: dict[str, Column] = {}
         every = np.arange(len(rows))
-        for number, (name, kind) in enumerate(made.fields, start=1 if made.own else 0):
+        for number, (name, kind) in enumerate(fields, start=1 if ahead else 0):
             begins, ends = pairs[:, number, 0], pairs[:, number, 1]
             if fixed_type(kind) is None:
                 columns[name] = Pieces(self.data, begins, ends, kind.removesuffix("[]"), self.code)
@@ -330,8 +353,12 @@ def fixed_size(kind: str) -> int | None:
 
 def program(made: EventClass) -> list[int]:
     """The fields of a class as jitted code takes them: one operation for the numbers of its kind, one a field."""
-    operations = [4 * made.own] if made.own else []
-    for _, kind in made.fields:
+    return [*([4 * made.own] if made.own else []), *_operations(made.fields)]
+
+
+def _operations(fields: Described) -> list[int]:
+    operations = []
+    for _, kind in fields:
         size = fixed_size(kind)
         if size is not None:
             operations.append(size)
@@ -347,4 +374,4 @@ def _plain(column: Array, kind: str) -> Array:
 
 
 def _look_up(values: Array, indices: Array) -> Array:
-    return np.append(values, 0)[indices]  # -1 is the last
+    return np.append(values, 0).take(indices)  # -1 is the last

@@ -63,7 +63,8 @@ COLUMNS = tuple(FINISHED)
 def jitted() -> dict[str, Callable[..., int]]:
     """The jitted functions, by name.  Calls are made without the GIL.  Without numba they are plain Python."""
     arguments = {
-        "leap": 4, "walk": 6, "put": 3, "convert": 3, "merge": 4, "finish": 5, "gather": 6, "split": 6, "pack": 6,
+        "leap": 4, "walk": 6, "put": 3, "convert": 3, "merge": 4, "finish": 5, "mark": 3, "gather": 6, "split": 6,
+        "pack": 6,
     }  # fmt: skip
     return {name: entry("reader", "walking", name, count) for name, count in arguments.items()}
 
@@ -77,7 +78,7 @@ def entry(unit: str, module: str, name: str, arguments: int) -> Callable[..., in
 
 
 class Growing(list[Element]):
-    """A list that grows, and columns of its elements."""
+    """A list that grows, perhaps by another thread, and columns of its elements."""
 
     def __init__(self, elements: Iterable[Element] = ()) -> None:
         super().__init__(elements)
@@ -92,7 +93,7 @@ class Growing(list[Element]):
             larger[:known] = array[:known]
             array = larger
         if count > known:
-            array[known:count] = [of(element) for element in self[known:]]
+            array[known:count] = [of(element) for element in self[known:count]]
             self._columns[name] = count, array
         return array[:count]
 

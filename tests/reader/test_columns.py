@@ -376,6 +376,27 @@ def test_fields_are_columns_with_a_value_a_record() -> None:
             assert repr(values) == repr([records[row].fields[name] for row in rows])
 
 
+def test_fields_of_any_name_and_order_are_columns() -> None:
+    """A name that numpy gives to what has none, `f0`, is one like others."""
+    fields = wire.class_fields("f0:u32 f1:u8 text:str f2:u16 numbers:i16[] last:f64", "begin")
+    trace = Trace(describe(wire.event(16, "load", fields, 6, "begin")))
+    own = struct.pack(f"<{len(wire.KINDS['begin'])}I", *range(len(wire.KINDS["begin"])))
+    lane = trace.lane()
+    for number in range(9):
+        text, numbers = "x" * number, [-n for n in range(number % 3)]
+        rest = struct.pack(f"<HH{len(numbers)}hd", number, len(numbers), *numbers, number / 8)
+        lane.add(16, own + struct.pack("<IB", number, number + 1) + text.encode() + b"\0" + rest)
+    lane.packet()
+    (batch,) = columns.read(io.BytesIO(trace.stream))
+    rows, found = batch.fields(batch.class_ids()[0])
+    records = list(read(io.BytesIO(trace.stream)))
+    assert [records[row].fields for row in rows] == [
+        dict(zip(found, values, strict=True))
+        for values in zip(*(c.tolist() if isinstance(c, np.ndarray) else list(c) for c in found.values()), strict=True)
+    ]
+    assert list(found) == ["f0", "f1", "text", "f2", "numbers", "last"]
+
+
 @many
 @given(steps)
 def test_json_lines_of_batches_are_those_of_records(made: list[Step]) -> None:
