@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["directory_of", "one_table", "write_events", "write_tables"]
 
-GROUP_ROWS = 1 << 18  # of a row group,
+GROUP_ROWS = 1 << 17  # of a row group,
 GROUP_BYTES = 64 << 20  # or so many; of all tables together twice that are held
 BATCH_ROWS, PAGE_BYTES = 1 << 16, 4 << 20  # large ones, with which a file is written in less time
 PART_ROWS = 1 << 23  # of a file of a directory
