@@ -39,13 +39,13 @@ def gather(data: int, starts: int, picked: int, count: int, target: int, size: i
     return 0
 
 
-def split(data: int, starts: int, picked: int, count: int, operations: int, target: int) -> int:
+def split(data: int, starts: int, picked: int, count: int, ahead: int, operations: int, target: int) -> int:
     """Where each field of rows `picked` of a class begins and ends in `data`: a pair of i64 an operation, a row.
 
-    The bodies have been found to fit.
+    The first stands behind `ahead` bytes.  The bodies have been found to fit.
     """
     for number in range(count):
-        at = load32(starts + 4 * load64(picked + 8 * number))
+        at = load32(starts + 4 * load64(picked + 8 * number)) + ahead
         step = operations
         while True:
             operation = load_i32(step)

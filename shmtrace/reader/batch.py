@@ -231,8 +231,8 @@ class Batch:
         if not made.fields:
             return rows, {}
         if made is LOG_CLASS or any(kind == REST for _, kind in made.fields):
-            begins = self.start[rows] + (LOG_HEAD_BYTES if made is LOG_CLASS else 0)
-            ends = self.start[rows] + self.size[rows]
+            starts = self.start.take(rows)
+            begins, ends = starts + (LOG_HEAD_BYTES if made is LOG_CLASS else 0), starts + self.size.take(rows)
             return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes", self.code)}
         first = next((n for n, (_, kind) in enumerate(made.fields) if fixed_type(kind) is None), len(made.fields))
         columns, ahead = self._fixed(made.fields[:first], rows, 4 * made.own)
@@ -267,16 +267,16 @@ class Batch:
         """The fields from the first text, bytes or array on, which stands behind so many bytes."""
         if not fields:
             return {}
-        operations = np.array([ahead, *_operations(fields)], np.int32)[0 if ahead else 1 :]
-        pairs = np.empty((len(rows), len(operations) - 1, 2), np.int64)
+        operations = np.array(_operations(fields), np.int32)
+        pairs = np.empty((len(rows), len(fields), 2), np.int64)
         picked = rows.astype(np.int64, copy=False)
         self.code["split"](
-            address_of(self.data), address_of(self.start), address_of(picked), len(rows), address_of(operations),
-            address_of(pairs),
+            address_of(self.data), address_of(self.start), address_of(picked), len(rows), ahead,
+            address_of(operations), address_of(pairs),
         )  # fmt: skip
         columns: dict[str, Column] = {}
         every = np.arange(len(rows))
-        for number, (name, kind) in enumerate(fields, start=1 if ahead else 0):
+        for number, (name, kind) in enumerate(fields):
             begins, ends = pairs[:, number, 0], pairs[:, number, 1]
             if fixed_type(kind) is None:
                 columns[name] = Pieces(self.data, begins, ends, kind.removesuffix("[]"), self.code)
