@@ -62,9 +62,15 @@ def counting(receive: Callable[[], bytes], size: int) -> Iterator[Callable[[], i
 
 def wait_for(arrived: Callable[[], int], count: int) -> int:
     """Wait until so many have arrived, or nothing comes any more; how many have."""
-    seen, since = arrived(), time.monotonic()
+    return wait_for_last(arrived, count)[0]
+
+
+def wait_for_last(arrived: Callable[[], int], count: int) -> tuple[int, float]:
+    """The same, and how many seconds it took until the last one was there."""
+    begin = since = time.monotonic()
+    seen = arrived()
     while seen < count and time.monotonic() - since < PATIENCE_S:
         time.sleep(0.0005)
         if (now := arrived()) != seen:
             seen, since = now, time.monotonic()
-    return seen
+    return seen, since - begin

@@ -26,12 +26,13 @@ def measure(
         for name in names:
             with process.worker(name, size, environment) as worker:
                 once = worker.emit(TRIAL).seconds / TRIAL
-                worker.wait()
+                before, _ = worker.wait()
                 count = max(int(seconds / once), TRIAL)
                 begin = time.perf_counter()
                 worker.emit(count)
-                worker.wait()
-                samples.setdefault(name, []).append(count / (time.perf_counter() - begin))
+                emitting = time.perf_counter() - begin
+                arrived, waiting = worker.wait()
+                samples.setdefault(name, []).append((arrived - before) / (emitting + waiting))
                 found = process.accounts(worker.emitted, worker.end())
                 accounts[name] = {key: value + accounts.get(name, {}).get(key, 0) for key, value in found.items()}
     return [{"peer": name, "per_s": spread(values), **accounts[name]} for name, values in samples.items()]

@@ -50,9 +50,10 @@ class Worker:
         self.emitted += (WARM_UP + count) * processes
         return Cost(*self._ask(f"{count} {processes}"))
 
-    def wait(self) -> None:
-        """Until all have arrived, or no more comes."""
-        self._ask(f"arrived {self.emitted}")
+    def wait(self) -> tuple[int, float]:
+        """Until all have arrived, or no more comes: how many have, and the seconds until the last was there."""
+        number, seconds = self._ask(f"arrived {self.emitted}")
+        return int(number), seconds
 
     def end(self) -> Counted | None:
         """What became of all of them; None where nobody can count."""

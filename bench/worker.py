@@ -4,8 +4,8 @@
     out   SECONDS CPU         what passed; what the process used, what it does afterwards for these events included
     in    COUNT PROCESSES     so many events in each of so many processes that begin together
     out   SECONDS CPU         from the first to the last; of all of them together
-    in    arrived COUNT       wait until so many have arrived at the consumer, in all
-    out   SECONDS             that passed
+    in    arrived COUNT       wait until so many have arrived at the consumer, in all, or no more comes
+    out   NUMBER SECONDS      how many have; what passed until the last was there
     in    end COUNT           so many there were in all
     out   DELIVERED TOLD      or a dash where nobody can count
 
@@ -94,10 +94,8 @@ def main() -> None:
                     print(*(count(emitter, int(emitted)) or "-"), flush=True)
                     break
                 case ["arrived", number]:
-                    begin = time.perf_counter()
                     assert emitter.arrived is not None
-                    consumer.wait_for(emitter.arrived, int(number))
-                    print(time.perf_counter() - begin, flush=True)
+                    print(*consumer.wait_for_last(emitter.arrived, int(number)), flush=True)
                 case [number]:
                     print(*emit(emitter, int(number)), flush=True)
                 case [number, processes]:
