@@ -140,6 +140,37 @@ def test_the_functions_are_the_only_global_symbols(code: bytes, unit: str) -> No
     assert not {name for name in placed if "shmtrace" in name or "$" in name}
 
 
+ROOMS = """define i64 @caller(i64 %.1) {
+B0:
+  %.room = alloca i64, align 8
+  %.other = alloca i64, align 8
+  %.source = alloca i64, align 8
+  store i64 0, ptr %.room, align 8
+  store i64 0, ptr %.other, align 8
+  store i64 0, ptr %.source, align 8
+  br i1 true, label %B1, label %B2
+
+B1:
+  call fastcc void @_ZN6callee(ptr nonnull %.room, i64 %.1)
+  %.2 = load i64, ptr %.room, align 8
+  call fastcc void @_ZN6callee(ptr nonnull %.other, i64 %.1)
+  call void @taker(ptr nonnull %.source)
+  ret i64 %.2
+
+B2:
+  %.3 = load i64, ptr %.other, align 8
+  ret i64 %.3
+}"""
+
+
+def test_zeros_go_that_nobody_reads_and_no_others() -> None:
+    from shmtrace.native.compiler import without_zeros
+
+    zeros = "  store i64 0, ptr %.room, align 8\n"
+    assert zeros in ROOMS
+    assert without_zeros(f"; a module\n{ROOMS}\n{ROOMS}\n") == f"; a module\n{ROOMS}\n{ROOMS}\n".replace(zeros, "")
+
+
 def test_two_processes_compile_the_same_bytes_and_place_them_elsewhere(cache: Path, tmp_path: Path) -> None:
     assert Path("/proc/sys/kernel/randomize_va_space").read_text() != "0\n"
     program = "from shmtrace.native import functions; print(functions('producer')['channel_event'])"
