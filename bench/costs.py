@@ -1,12 +1,14 @@
 """What an event costs, peer beside peer: rounds in which each has its turn, so that a slow minute hits all of them.
 
 When its turn comes, the others have used the caches: a peer's first events in a round are its cost when it is cold.
+Ahead of each turn is a pause, in which the collector or consumer of the peer before comes to its end.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROUNDS = 15
+PAUSE_S = 0.04
 
 
 def measure(
@@ -33,6 +36,7 @@ def _measure(names: Sequence[str], size: int, seconds: float, environment: Mappi
         for _ in range(ROUNDS):
             for worker in workers:
                 count = counts[worker]
+                time.sleep(PAUSE_S)
                 cold = worker.emit(process.WARM_UP)
                 warm = worker.emit(count)
                 samples[worker].append(
