@@ -173,7 +173,7 @@ def main() -> None:
     first, first_cpu = seconds["columns"]
     for name, (clock, cpu) in seconds.items():
         rate = count / cpu / 1e6
-        print(f"| {name} | {clock:.2f} | {clock / first:.2f} | {cpu:.2f} | {cpu / first_cpu:.2f} | {rate:.2f} |")
+        print(f"| {name} | {clock:.3f} | {clock / first:.2f} | {cpu:.3f} | {cpu / first_cpu:.2f} | {rate:.2f} |")
 
 
 if __name__ == "__main__":

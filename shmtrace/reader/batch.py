@@ -194,10 +194,15 @@ class Batch:
 
     def rows_of(self, class_id: int) -> Array:
         """Indices of the records of a class."""
-        return np.flatnonzero(self.class_id == class_id)
+        there = class_id in self._classes_there
+        return np.flatnonzero(self.class_id == class_id) if there else np.empty(0, np.intp)
 
     def class_ids(self) -> list[int]:
         """The classes of which there are records."""
+        return list(self._classes_there)
+
+    @functools.cached_property
+    def _classes_there(self) -> list[int]:
         return self._marked(self.class_id, len(self.classes))
 
     def _marked(self, indices: Array, count: int) -> list[int]:
