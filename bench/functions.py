@@ -3,8 +3,8 @@
 The programs are of the kind that VizTracer measures itself with: fib, quicksort, hanoi.  Each round starts a process
 for each tracer and program, in turn; it calls the program untraced and traced, in turn, too, and the fastest of each
 counts, as whatever else the machine does only adds.  What VizTracer takes to save is not counted; of shmtrace
-collector and reader run beside it, and all is delivered.  VizTracer is told to leave calls of C functions out, as
-shmtrace does.
+collector and reader run beside it, and all is delivered.  "unread" is shmtrace without them: what the interpreter takes
+for its hooks.  VizTracer is told to leave calls of C functions out, as shmtrace does.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from shmtrace import Channel
 
 REPEATS = 15
 LIMIT_S = 120
@@ -85,11 +87,25 @@ def count_calls(program: Callable[[], object]) -> int:
     return calls
 
 
+def switch_of(made: Channel) -> Callable[[bool], None]:
+    """Switches tracing into a channel on and off."""
+    from shmtrace.instrument.functions import Functions
+
+    installed: list[Functions] = []
+
+    def switch(on: bool) -> None:  # noqa: FBT001  (as VizTracer's)
+        if on:
+            installed.append(Functions(made))
+            installed[-1].install()
+        else:
+            installed.pop().uninstall()
+
+    return switch
+
+
 @contextmanager
 def with_shmtrace() -> Iterator[Callable[[bool], None]]:
     """Switches tracing on and off."""
-    from shmtrace.instrument.functions import Functions
-
     from .peers.shmtrace_event import channel, collecting, wait_until_enabled
 
     with (
@@ -98,17 +114,17 @@ def with_shmtrace() -> Iterator[Callable[[bool], None]]:
         collecting(made) as collector,
     ):
         wait_until_enabled(made, collector, reader)
-        installed: list[Functions] = []
-
-        def switch(on: bool) -> None:  # noqa: FBT001  (as VizTracer's)
-            if on:
-                installed.append(Functions(made))
-                installed[-1].install()
-            else:
-                installed.pop().uninstall()
-
-        yield switch
+        yield switch_of(made)
         assert made.missed == 0, f"{made.missed} calls were not recorded"
+
+
+@contextmanager
+def with_nobody() -> Iterator[Callable[[bool], None]]:
+    """The same, but nobody reads: what the interpreter takes to call hooks that do nothing."""
+    from .peers.shmtrace_event import channel
+
+    with channel() as made:
+        yield switch_of(made)
 
 
 @contextmanager
@@ -121,7 +137,7 @@ def with_viztracer() -> Iterator[Callable[[bool], None]]:
     tracer.clear()
 
 
-TRACERS = {"shmtrace": with_shmtrace, "viztracer": with_viztracer}
+TRACERS = {"shmtrace": with_shmtrace, "unread": with_nobody, "viztracer": with_viztracer}
 
 
 def seconds(program: Callable[[], object]) -> float:
@@ -153,7 +169,7 @@ def measure_here(tracer: str, program: str) -> dict[str, Any]:
 
 def measure(rounds: int, tracers: tuple[str, ...] = tuple(TRACERS)) -> list[dict[str, Any]]:
     """All programs with all tracers that are installed, in turn."""
-    found = [tracer for tracer in tracers if find_spec(tracer) is not None]
+    found = [tracer for tracer in tracers if tracer != "viztracer" or find_spec(tracer) is not None]
     rows: list[dict[str, Any]] = []
     for _ in range(rounds):
         for program in PROGRAMS:
@@ -166,7 +182,7 @@ def measure(rounds: int, tracers: tuple[str, ...] = tuple(TRACERS)) -> list[dict
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """Lines for people: medians, and the ratio."""
-    lines = [f"{'program':10} {'plain':>8} {'shmtrace':>10} {'viztracer':>10} {'ratio':>7}   ns a call"]
+    lines = [f"{'program':10} {'plain':>8} {'unread':>8} {'shmtrace':>10} {'viztracer':>10} {'ratio':>7}   ns a call"]
     for program in PROGRAMS:
         of = [row for row in rows if row["program"] == program]
         added = {
@@ -175,7 +191,7 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
         }
         plain = statistics.median(row["plain_ns"] for row in of)
         lines.append(
-            f"{program:10} {plain:8.1f} {added['shmtrace']:10.1f} {added['viztracer']:10.1f}"
+            f"{program:10} {plain:8.1f} {added['unread']:8.1f} {added['shmtrace']:10.1f} {added['viztracer']:10.1f}"
             f" {added['shmtrace'] / added['viztracer']:7.2f}"
         )
     return lines

@@ -30,11 +30,13 @@ def mark(indices: int, count: int, marks: int) -> int:
     return 0
 
 
-def gather(data: int, starts: int, picked: int, count: int, target: int, size: int) -> int:
-    """Puts `size` bytes each from the bodies of rows `picked` behind each other; there is room for WIDE more."""
+def gather(data: int, end: int, starts: int, picked: int, count: int, target: int, size: int) -> int:
+    """Puts `size` bytes each from the bodies of rows `picked` behind each other; there is room for WIDE more.
+
+    The bodies are in [data, end).
+    """
     for number in range(count):
-        source = data + load32(starts + 4 * load64(picked + 8 * number))
-        do.copy(target, source, size)
+        copy_wide(target, data + load32(starts + 4 * load64(picked + 8 * number)), size, end)
         target += size
     return 0
 

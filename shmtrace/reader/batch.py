@@ -263,9 +263,11 @@ class Batch:
         )
         memory = np.empty(len(rows) * dtype.itemsize + WIDE, np.uint8)
         picked = rows.astype(np.int64, copy=False)
+        data = address_of(self.data)
         self.code["gather"](
-            address_of(self.data), address_of(starts), address_of(picked), len(rows), address_of(memory), dtype.itemsize
-        )
+            data, data + len(self.data), address_of(starts), address_of(picked), len(rows), address_of(memory),
+            dtype.itemsize,
+        )  # fmt: skip
         return memory[: len(rows) * dtype.itemsize].view(dtype)
 
     def _others(self, fields: Described, rows: Array, ahead: int) -> dict[str, Column]:

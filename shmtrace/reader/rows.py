@@ -63,7 +63,7 @@ COLUMNS = tuple(FINISHED)
 def jitted() -> dict[str, Callable[..., int]]:
     """The jitted functions, by name.  Calls are made without the GIL.  Without numba they are plain Python."""
     arguments = {
-        "leap": 4, "walk": 6, "put": 3, "convert": 3, "merge": 4, "finish": 5, "mark": 3, "gather": 6, "split": 7,
+        "leap": 4, "walk": 6, "put": 3, "convert": 3, "merge": 4, "finish": 5, "mark": 3, "gather": 7, "split": 7,
         "pack": 6,
     }  # fmt: skip
     return {name: entry("reader", "walking", name, count) for name, count in arguments.items()}
