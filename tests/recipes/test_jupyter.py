@@ -52,7 +52,10 @@ class Kernel:
             pass
 
     def records(self, name: str) -> list[Record]:
-        return list(shmtrace.read(self._directory / name))
+        """Those of a trace, which whoever records it may just be ending: the kernel may have been killed."""
+        directory = self._directory / name
+        commands.until((directory / "metadata").exists)
+        return list(shmtrace.read(directory, follow=True))
 
 
 @pytest.fixture
