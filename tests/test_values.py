@@ -152,7 +152,7 @@ def test_any_values_of_any_fields_from_python(tmp_path: Path, ask_bt2: Callable[
         @settings
         @hypothesis.given(PRINTABLE, shapes())
         def emit(prefix: str, shape: Shape) -> None:
-            name = f"{prefix}{next(numbers)}"
+            name = f"{prefix} {next(numbers)}"  # which no other prefix makes, whatever digits it ends with
             given: dict[str, Any] = {field: its.given for field, its in shape.fields.items()}
             made: Any = (trace.channel.tracepoint if shape.kind == "event" else trace.channel.span)(name, **given)
             record = made if shape.kind == "event" else made.begin
