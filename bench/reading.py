@@ -65,7 +65,8 @@ def decode_fields(trace: Path) -> int:
 
     count = 0
     for batch in columns.read(trace):
-        count += len(batch.pid) if len(batch.tid) == len(batch.name_id) else 0
+        assert len(batch.pid) == len(batch.tid) == len(batch.name_id) == len(batch)
+        count += len(batch)
         for class_id in batch.class_ids():
             batch.fields(class_id)
     return count

@@ -43,7 +43,7 @@ MACHINE_X86_64 = 62
 # Linux has the same numbers on all machines that we look at; Python's mmap would have to be loaded for them.
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE = 0x01, 0x02, 0x20, 0x4000
 READ, WRITE, EXECUTE = 1, 2, 4
-PAGE_BYTES = os.sysconf("SC_PAGESIZE")  # of memory
+MEMORY_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
 hooks: dict[str, int] = {}  # symbols that tests add, and their addresses
@@ -77,7 +77,7 @@ def map_memory(size: int, file: int = -1, protection: int = READ | WRITE) -> int
 
 def whole_pages(size: int) -> int:
     """So many bytes, rounded up to pages of memory."""
-    return -(-size // PAGE_BYTES) * PAGE_BYTES
+    return -(-size // MEMORY_PAGE_BYTES) * MEMORY_PAGE_BYTES
 
 
 def address_of(symbol: str) -> int:

@@ -147,8 +147,8 @@ class Batch:
     @functools.cached_property
     def level(self) -> Array:
         """Index of LEVEL_NAMES."""
-        levels = self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level))
-        levels = levels.take(self.class_id)
+        of_class = self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level))
+        levels: Array = of_class.take(self.class_id)
         logs = self.rows_of(LOG)
         levels[logs] = self.data[self.start[logs] + LOG_HEAD_BYTES - 1]
         return levels
@@ -250,17 +250,11 @@ class Batch:
         whole = self._gather(fields, self.start, rows, ahead)
         return {name: _plain(whole[name], kind) for name, kind in fields}, whole.dtype.itemsize
 
-    def _gather(self, fields: Described, starts: Array, rows: Array, own: int) -> Array:
-        fixed = [np.dtype([(name, *(fixed_type(kind) or ()))]) for name, kind in fields]
-        ends = list(itertools.accumulate((one.itemsize for one in fixed), initial=own))
-        dtype = np.dtype(
-            {
-                "names": [name for name, _ in fields],
-                "formats": [one[0] for one in fixed],
-                "offsets": ends[:-1],
-                "itemsize": ends[-1],
-            }
-        )
+    def _gather(self, fields: Described, starts: Array, rows: Array, ahead: int) -> Array:
+        fixed = [fixed_type(kind) for _, kind in fields]
+        ends = list(itertools.accumulate((0 if one is None else one.itemsize for one in fixed), initial=ahead))
+        names = [name for name, _ in fields]
+        dtype = np.dtype({"names": names, "formats": fixed, "offsets": ends[:-1], "itemsize": ends[-1]})
         memory = np.empty(len(rows) * dtype.itemsize + WIDE, np.uint8)
         picked = rows.astype(np.int64, copy=False)
         data = address_of(self.data)
@@ -342,20 +336,20 @@ def function_body(function: Function) -> bytes:
     return b"" if function.file is None else function.file.encode() + b"\0" + function.line.to_bytes(4, "little")
 
 
-def fixed_type(kind: str) -> tuple[Any, ...] | None:
-    """What numpy calls a field of a fixed size; None: it has none."""
+def fixed_type(kind: str) -> np.dtype[Any] | None:
+    """What a field of a fixed size is to numpy; None: it has none."""
     if kind in {"str", "bytes", REST}:
         return None
     array, enum = wire.parse_array(kind), wire.parse_enum(kind)
     if array is not None:
-        return None if array[1] is None else (_NUMPY[array[0]], (array[1],))
-    return (_NUMPY[enum[0] if enum else kind],)
+        return None if array[1] is None else np.dtype((_NUMPY[array[0]], (array[1],)))
+    return _NUMPY[enum[0] if enum else kind]
 
 
 def fixed_size(kind: str) -> int | None:
     """Bytes of a field of a fixed size; None: it has none."""
     known = fixed_type(kind)
-    return None if known is None else np.dtype([("", *known)]).itemsize
+    return None if known is None else known.itemsize
 
 
 def program(made: EventClass) -> list[int]:
