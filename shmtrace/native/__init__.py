@@ -22,7 +22,7 @@ UNITS = {
     "hooks": ("hooks", "HOOKS_ENTRIES"),
     "kernel": ("kernel", "KERNEL_ENTRIES"),
     "collector": ("collect", "COLLECTOR_ENTRIES"),
-    "reader": ("walking", "READER_ENTRIES"),
+    "reader": ("reading", "READER_ENTRIES"),
     "json": ("showing", "JSON_ENTRIES"),
 }
 CPU_VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")  # of numba: compile for another cpu than this one

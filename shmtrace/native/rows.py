@@ -7,35 +7,46 @@ from __future__ import annotations
 
 
 class ROWS:
-    """Rows, a column an array, and the bodies behind each other in `data`."""
+    """Rows in the order of time, a column an array, and the bodies behind each other in `data`."""
 
     count: int = 0
     used: int = 8  # bytes of data
-    at: int = 16  # of a lane: its next row to be merged
-    done: int = 24  # of a lane: nothing more comes
-    top: int = 32  # the greatest key of the lane so far
+    limit: int = 16  # no walk makes more rows than that,
+    room: int = 24  # or more bytes of data
+    cycles: int = 32  # u64
+    time: int = 40  # i64, ns since 1970
+    monotonic: int = 48  # i64, ns
+    classes: int = 56  # i32
+    threads: int = 64  # i32, -1 unknown
+    starts: int = 72  # i32, where in data the body begins
+    sizes: int = 80  # i32
+    cpus: int = 88  # u16
+    lanes: int = 96  # u16
+    data: int = 104
+    spans: int = 112  # i64; these four are known when rows are finished
+    parents: int = 120  # i64
+    tasks: int = 128  # i64
+    contexts: int = 136  # i32, -1 none
+
+
+class CURSOR:
+    """How far the packets of a lane have been walked, which lie behind each other."""
+
+    base: int = 0  # address of the first one; the next four are counted from there
+    at: int = 8  # the next record, or the next packet if `end` is not ahead
+    end: int = 16  # where the records of the packet end
+    stop: int = 24  # where the packets end
+    packet: int = 32  # where the packet begins
     lane: int = 40
-    limit: int = 48  # of what rows are merged into: so many rows,
-    room: int = 56  # and so many bytes of data
-    cycles: int = 64  # u64
-    time: int = 72  # i64, ns since 1970; of rows that are in the order of time, as
-    monotonic: int = 80  # i64, ns
-    keys: int = 88  # i64, by which lanes are merged: see BIAS
-    classes: int = 96  # i32
-    threads: int = 104  # i32, -1 unknown
-    starts: int = 112  # i32, where in data the body begins
-    sizes: int = 120  # i32
-    cpus: int = 128  # u16
-    lanes: int = 136  # u16
-    data: int = 144
-    spans: int = 152  # i64; these four, too
-    parents: int = 160  # i64
-    tasks: int = 168  # i64
-    contexts: int = 176  # i32, -1 none
-    stopped: int = 184  # where in the bytes a walk did,
-    scope: int = 192  # number of the file << 32 | lane << 16: what the key of a writer begins with
-    packet: int = 200  # where the packet begins in which a walk stopped,
-    ended: int = 208  # and where its last record ends
+    scope: int = 48  # number of the file << 32 | lane << 16: what the key of a writer begins with
+    top: int = 56  # the greatest key so far, see BIAS
+    key: int = 64  # of the next row, by which lanes are merged: no less than `top`
+    why: int = 72  # it stopped
+    ahead: int = 80  # 1: something is to be told ahead of the packets, as of a row with the cycles
+    begin: int = 88
+    done: int = 96  # 1: nothing more comes
+    writer: int = 104  # of the row before, -1 none,
+    thread: int = 112  # and who that is
 
 
 class HASHED:
@@ -64,7 +75,7 @@ class TABLES:
     classes: int = 8  # i32 by id
     programs: int = 16  # i32 by id: where in `operations` those of a class begin
     operations: int = 24  # i32
-    writers: int = 32  # address of HASHED: ROWS.scope | number, to thread
+    writers: int = 32  # address of HASHED: CURSOR.scope | number, to thread
 
 
 class LINE:
@@ -125,11 +136,13 @@ class OPEN:
 OPEN_BYTES = 72
 BIAS = -(1 << 63)  # cycles are unsigned: cycles ^ BIAS is in order as a signed number
 # in TABLES.sizes, in the place of a size
-ANY, VARIABLE, SKIPPED, SPECIAL, UNKNOWN, MAP = -1, -2, -3, -4, -5, -6
+ANY, VARIABLE, SKIPPED, SPECIAL, UNKNOWN, MAP, AT_ONCE = -1, -2, -3, -4, -5, -6, -7  # AT_ONCE is special, not in time
 # of a class' program: n > 0 is n bytes, -3 - n is an array of elements of n bytes
 END, TEXT, COUNTED = 0, -2, -3
-# why a walk stopped
-WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = range(4)
+# why a walk stopped: nothing is left; the packet is damaged; it is at a record that jitted code makes no row of; or at
+# one that makes no sense; something is to be told first; the rows are full; another lane is to go first
+WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD, HERE_AHEAD, HERE_FULL, LATER = range(7)
+FIRST_KEY, LAST_KEY = -(1 << 63), (1 << 63) - 1
 # in SPANS.kinds
 KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEXT = range(7)
 KIND_FUNCTION, KIND_CALL, KIND_RETURN, KIND_UNWIND = range(7, 11)  # nothing is above these
@@ -138,7 +151,7 @@ MOST_PASSED = 1 << 10  # calls without an end that are looked through for the on
 WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
 LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
 LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them
-FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane that has nothing more
+FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane whose walk did
 
 
 class SHOWN:

@@ -6,10 +6,9 @@ from . import primitives as do
 from . import rows as shared
 from .primitives import frozen, inlined, load64, store64
 
-ROWS, LINE, BIAS = frozen(shared.ROWS), frozen(shared.LINE), shared.BIAS
+ROWS, LINE, BIAS, LAST_KEY = frozen(shared.ROWS), frozen(shared.LINE), shared.BIAS, shared.LAST_KEY
 INEXACT = 2.0**-50  # a quotient of doubles is off by less than this part of it
 SAFE = 2.0**62
-LAST_KEY = (1 << 63) - 1
 
 
 @inlined

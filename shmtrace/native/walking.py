@@ -1,4 +1,4 @@
-"""The fast reader's jitted half: packets to rows.  What becomes of rows is in merging, times, ordering and bodies.
+"""The walk of the fast reader: packets to rows, in jitted code.
 
 Nothing in a packet is believed: its bounds are the parser's, and every size is checked against them.  All addresses are
 of arrays that reader/rows.py made large enough for what it asks.
@@ -9,21 +9,20 @@ from __future__ import annotations
 from .. import wire
 from . import primitives as do
 from . import rows as shared
-from .bodies import copy_wide, gather, mark, pack, split
-from .hashed import find, load_i32, put
-from .merging import merge
+from .bodies import copy_wide
+from .hashed import find, load_i32
 from .msgpack import read_log
-from .ordering import finish
 from .primitives import apart, frozen, get64, inlined, load32, load64, padded, store16, store32, store64
-from .times import convert
 
 ROWS, TABLES, EXPECTED = frozen(shared.ROWS), frozen(shared.TABLES), frozen(shared.EXPECTED)
+CURSOR, LAST_KEY = frozen(shared.CURSOR), shared.LAST_KEY
 PACKET, PACKET_BYTES, RECORD_BYTES = frozen(wire.PACKET), wire.PACKET_BYTES, wire.RECORD_BYTES
 LIMIT_BYTES, LIMIT_NUMBERS = wire.LIMIT_BYTES, wire.LIMIT_NUMBERS
 BIAS, ANY, VARIABLE, SKIPPED, SPECIAL = shared.BIAS, shared.ANY, shared.VARIABLE, shared.SKIPPED, shared.SPECIAL
-MAP, LOG_HEAD_BYTES = shared.MAP, shared.LOG_HEAD_BYTES
+MAP, AT_ONCE, LOG_HEAD_BYTES = shared.MAP, shared.AT_ONCE, shared.LOG_HEAD_BYTES
 END, TEXT, COUNTED = shared.END, shared.TEXT, shared.COUNTED
 WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = shared.WALKED, shared.DAMAGED, shared.HERE_SPECIAL, shared.HERE_BAD
+HERE_AHEAD, HERE_FULL, LATER = shared.HERE_AHEAD, shared.HERE_FULL, shared.LATER
 
 
 @apart
@@ -93,24 +92,39 @@ def leap(expected: int, base: int, at: int, end: int) -> int:
     return at
 
 
-def walk(rows: int, tables: int, base: int, at: int, end: int, stop: int) -> int:
-    """Makes rows of the records in [at, end) of a packet, and of the packets in [end, stop) behind it.
+@inlined
+def goes_ahead(key: int, limit_key: int, inclusive: bool) -> bool:
+    """Whether a row stands ahead of another lane's."""
+    return key < limit_key or (key == limit_key and inclusive)
 
-    Gives why it stopped, in front of `ROWS.stopped`.  There is room for all of them.  What is ahead of the records has
-    been checked: see `leap`.
+
+@apart
+def advance(cursor: int, rows: int, tables: int, limit_key: int, inclusive: bool) -> int:
+    """Makes rows of a lane's records, while they stand ahead of another lane's key, until there is reason to stop.
+
+    Gives the reason, which is in `CURSOR.why`, too.  What is ahead of the records has been checked: see `leap`.
     """
-    count, used, top, lane = (
-        load64(rows + ROWS.count), load64(rows + ROWS.used), load64(rows + ROWS.top), load64(rows + ROWS.lane),
+    base, at, end, stop = (
+        load64(cursor + CURSOR.base), load64(cursor + CURSOR.at), load64(cursor + CURSOR.end),
+        load64(cursor + CURSOR.stop),
     )  # fmt: skip
-    data, scope, packet = load64(rows + ROWS.data), load64(rows + ROWS.scope), load64(rows + ROWS.packet)
-    all_cycles, all_keys = load64(rows + ROWS.cycles), load64(rows + ROWS.keys)
+    packet, top = load64(cursor + CURSOR.packet), load64(cursor + CURSOR.top)
+    lane, scope = load64(cursor + CURSOR.lane), load64(cursor + CURSOR.scope)
+    last_writer, thread = load64(cursor + CURSOR.writer), load64(cursor + CURSOR.thread)
+    count, used = load64(rows + ROWS.count), load64(rows + ROWS.used)
+    most, room = load64(rows + ROWS.limit), load64(rows + ROWS.room) - LOG_HEAD_BYTES
+    data, all_cycles = load64(rows + ROWS.data), load64(rows + ROWS.cycles)
     all_classes, all_threads = load64(rows + ROWS.classes), load64(rows + ROWS.threads)
     all_starts, all_sizes = load64(rows + ROWS.starts), load64(rows + ROWS.sizes)
     all_cpus, all_lanes = load64(rows + ROWS.cpus), load64(rows + ROWS.lanes)
     sizes, classes = load64(tables + TABLES.sizes), load64(tables + TABLES.classes)
     writers = load64(tables + TABLES.writers)
-    last_writer, thread = -1, -1
+    key = top
     why = WALKED
+    if load64(cursor + CURSOR.ahead) != 0:
+        key = max(top, load64(cursor + CURSOR.begin) ^ BIAS)
+        why = HERE_AHEAD if goes_ahead(key, limit_key, inclusive) else LATER
+        stop = at
     while at < stop:
         if at >= end:
             packet = at
@@ -131,6 +145,25 @@ def walk(rows: int, tables: int, base: int, at: int, end: int, stop: int) -> int
         wanted = load_i32(sizes + 4 * identifier)
         head = 0
         if wanted not in (size, ANY):
+            if wanted == AT_ONCE:
+                why = HERE_SPECIAL
+                break
+            if wanted == VARIABLE:
+                program = load_i32(load64(tables + TABLES.programs) + 4 * identifier)
+                if not fits(load64(tables + TABLES.operations) + 4 * program, base + body, base + after):
+                    why = HERE_BAD
+                    break
+            elif wanted not in (SKIPPED, SPECIAL, MAP):
+                why = HERE_BAD
+                break
+        if wanted != SKIPPED:
+            key = max(top, cycles ^ BIAS)
+            if not goes_ahead(key, limit_key, inclusive):
+                why = LATER
+                break
+            if count >= most or used + size > room:
+                why = HERE_FULL
+                break
             if wanted == SPECIAL:
                 why = HERE_SPECIAL
                 break
@@ -139,22 +172,11 @@ def walk(rows: int, tables: int, base: int, at: int, end: int, stop: int) -> int
                     why = HERE_SPECIAL
                     break
                 head = LOG_HEAD_BYTES
-            elif wanted != SKIPPED:
-                if wanted != VARIABLE:
-                    why = HERE_BAD
-                    break
-                program = load_i32(load64(tables + TABLES.programs) + 4 * identifier)
-                if not fits(load64(tables + TABLES.operations) + 4 * program, base + body, base + after):
-                    why = HERE_BAD
-                    break
-        if wanted != SKIPPED:
             if writer != last_writer:
                 last_writer = writer
                 thread = find(writers, scope | writer)
-            key = cycles ^ BIAS
-            top = max(top, key)
+            top = key
             store64(all_cycles + 8 * count, cycles)
-            store64(all_keys + 8 * count, top)
             store32(all_classes + 4 * count, load32(classes + 4 * identifier))
             store32(all_threads + 4 * count, thread)
             store32(all_starts + 4 * count, used)
@@ -171,11 +193,18 @@ def walk(rows: int, tables: int, base: int, at: int, end: int, stop: int) -> int
             break
     store64(rows + ROWS.count, count)
     store64(rows + ROWS.used, used)
-    store64(rows + ROWS.top, top)
-    store64(rows + ROWS.stopped, at)
-    store64(rows + ROWS.packet, packet)
-    store64(rows + ROWS.ended, end)
+    store64(cursor + CURSOR.at, at)
+    store64(cursor + CURSOR.end, end)
+    store64(cursor + CURSOR.packet, packet)
+    store64(cursor + CURSOR.top, top)
+    store64(cursor + CURSOR.key, key)
+    store64(cursor + CURSOR.why, why)
+    store64(cursor + CURSOR.writer, last_writer)
+    store64(cursor + CURSOR.thread, thread)
     return why
 
 
-READER_ENTRIES = [leap, walk, put, convert, merge, finish, mark, gather, split, pack]
+def walk(cursor: int, rows: int, tables: int) -> int:
+    """Makes rows of the records of one lane alone, see `advance`."""
+    store64(cursor + CURSOR.writer, -1)  # what is known of writers may have changed
+    return advance(cursor, rows, tables, LAST_KEY, True)

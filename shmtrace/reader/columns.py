@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from .. import wire
-from ..native.rows import ALL_DONE, ROWS
+from ..native.rows import ALL_DONE, CURSOR, FULL, WALKED
 from .errors import NotATrace
 from .files import Directory, Lane, first_records, is_file, open_file, parsed
 from .merging import Origin, merge_boots, with_origin
 from .records import warn_of
-from .rows import Blocks, Leaps, Rows, address_of
+from .rows import Cursor, Leaps, Rows, address_of
 from .spans import OWN_NUMBERS_BITS
+from .stream import Packet, Run
 from .walking import Decoder
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _read_stream(decoder: Decoder, source: BinaryIO, place: str, most: int) -> I
 def _new_rows(decoder: Decoder, most: int) -> Rows:
     """For so many, and those of the packets with which there are so many."""
     more = MOST_CHUNK_BYTES // wire.RECORD_BYTES
-    return Rows(most + more, BYTES_AT_ONCE + MOST_CHUNK_BYTES, decoder.blocks, finished=True)
+    return Rows(most + more, BYTES_AT_ONCE + MOST_CHUNK_BYTES, decoder.blocks)
 
 
 def _has_more(source: BinaryIO) -> bool:
@@ -147,58 +148,46 @@ def _read_directory(
         for path, size in sizes.items()
     }
     with ThreadPoolExecutor(1) as pool:
-        for full in _alone(decoder, lanes, most) if len(lanes) == 1 else _merged(decoder, lanes, most):
+        for full in _merged(decoder, lanes, most):
             yield from decoder.finish_beside(full, pool)
         yield from decoder.finished()
 
 
-def _alone(decoder: Decoder, lanes: dict[str, Iterator[list[Item]]], most: int) -> Iterator[Rows]:
-    """The rows of the only lane, so many at a time."""
-    ((place, batches),) = lanes.items()
-    rows = _new_rows(decoder, most)
-    for item in itertools.chain.from_iterable(batches):
-        decoder.decode(item, place, rows)
-        if rows.count >= most or rows.used >= BYTES_AT_ONCE:
-            yield rows
-            rows = _new_rows(decoder, most)
-    yield rows
-
-
 def _merged(decoder: Decoder, lanes: dict[str, Iterator[list[Item]]], most: int) -> Iterator[Rows]:
     """The rows of all lanes in the order of time, so many at a time."""
-    parts = [_LaneRows(decoder, number, place, batches) for number, (place, batches) in enumerate(lanes.items())]
-    addresses = np.array([part.rows.address for part in parts], np.int64)
-    heap = np.empty(len(parts), np.int64)
-    target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
-    while True:
-        why = decoder.code["merge"](address_of(addresses), len(parts), address_of(heap), target.address)
-        if why >= 0:
-            parts[why].fill()
-            continue
-        yield target
-        if why == ALL_DONE:
-            break
-        target = Rows(most, BYTES_AT_ONCE, decoder.blocks, finished=True)
+    walks = [_LaneWalk(decoder, number, place, batches) for number, (place, batches) in enumerate(lanes.items())]
+    cursors = np.array([walk.cursor.address for walk in walks], np.int64)
+    heap = np.empty(len(walks), np.int64)
+    why = FULL
+    while why != ALL_DONE:
+        rows = Rows(most, BYTES_AT_ONCE, decoder.blocks)
+        while (
+            why := decoder.code["merge"](
+                address_of(cursors), len(walks), address_of(heap), rows.address, decoder.tables.address
+            )
+        ) >= 0:
+            walks[why].go_on(rows)
+        yield rows
 
 
-class _LaneRows:
-    """The rows of a lane that wait to be merged."""
+class _LaneWalk:
+    """The walk of a lane's records, while they are merged with those of the others."""
 
     def __init__(self, decoder: Decoder, number: int, place: str, batches: Iterator[list[Item]]) -> None:
-        self.rows = Rows(0, 0, Blocks())
-        self.rows.place = number
-        decoder.threads.waiting.append(self.rows)
+        self.cursor = Cursor(number)
         self._decoder = decoder
         self._place = place
-        self._batches = batches
+        self._items = itertools.chain.from_iterable(batches)
 
-    def fill(self) -> None:
-        """Some more rows, if there are more."""
-        self.rows.clear()
-        while not self.rows.count:
-            items = next(self._batches, None)
-            if items is None:
-                self.rows.header[ROWS.done // 8] = 1
+    def go_on(self, rows: Rows) -> None:
+        """Does what has to be done where the walk stopped."""
+        if self.cursor[CURSOR.why] != WALKED:
+            self._decoder.stopped(self.cursor, self._place, rows)
+            return
+        self.cursor.drop()
+        for item in self._items:
+            if isinstance(item, (Packet, Run)):
+                self.cursor.take(item)
                 return
-            for item in items:
-                self._decoder.decode(item, self._place, self.rows)
+            self._decoder.tell(item, self._place, rows)
+        self.cursor[CURSOR.done] = 1

@@ -1,4 +1,4 @@
-"""Memory of the fast reader's jitted half (native/walking.py), and the calls into it."""
+"""Memory of the fast reader's jitted half (native/reading.py), and the calls into it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import struct
 import weakref
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +15,24 @@ from .. import wire
 from ..layout import fields_of
 from ..native import functions, is_ready
 from ..native.plain import has_numba
-from ..native.rows import BIAS, EXPECTED, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES, WIDE
-from .stream import packet_key
+from ..native.rows import BIAS, CURSOR, EXPECTED, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES, WIDE
+from .stream import RECORD, Head, Packet, packet_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .buffer import Buffer
+    from .stream import Run
 
 __all__ = [
     "COLUMNS",
     "Array",
     "Blocks",
+    "Cursor",
     "Growing",
     "Hashed",
     "OpenSpans",
+    "Row",
     "Rows",
     "Tables",
     "address_of",
@@ -44,29 +47,23 @@ Element = TypeVar("Element")
 
 MOST_BLOCKS = 8  # are looked after
 OFFSETS = fields_of(ROWS)
-DECODED = {
+COLUMNS = {
     name: np.dtype(kind)
     for name, kind in (
-        ("cycles", "u8"), ("keys", "i8"), ("classes", "i4"), ("threads", "i4"), ("starts", "i4"), ("sizes", "i4"),
-        ("cpus", "u2"), ("lanes", "u2"),
+        ("cycles", "u8"), ("time", "i8"), ("monotonic", "i8"), ("classes", "i4"), ("threads", "i4"), ("starts", "i4"),
+        ("sizes", "i4"), ("cpus", "u2"), ("lanes", "u2"), ("spans", "i8"), ("parents", "i8"), ("tasks", "i8"),
+        ("contexts", "i4"),
     )
 }  # fmt: skip
-FINISHED = DECODED | {
-    name: np.dtype(kind)
-    for name, kind in (
-        ("time", "i8"), ("monotonic", "i8"), ("spans", "i8"), ("parents", "i8"), ("tasks", "i8"), ("contexts", "i4"),
-    )
-}  # fmt: skip
-COLUMNS = tuple(FINISHED)
 
 
 def jitted() -> dict[str, Callable[..., int]]:
     """The jitted functions, by name.  Calls are made without the GIL.  Without numba they are plain Python."""
     arguments = {
-        "leap": 4, "walk": 6, "put": 3, "convert": 3, "merge": 4, "finish": 5, "mark": 3, "gather": 7, "split": 7,
+        "leap": 4, "walk": 3, "put": 3, "convert": 3, "merge": 5, "finish": 5, "mark": 3, "gather": 7, "split": 7,
         "pack": 6,
     }  # fmt: skip
-    return {name: entry("reader", "walking", name, count) for name, count in arguments.items()}
+    return {name: entry("reader", "reading", name, count) for name, count in arguments.items()}
 
 
 def entry(unit: str, module: str, name: str, arguments: int) -> Callable[..., int]:
@@ -144,21 +141,27 @@ class Blocks:
         return taken
 
 
-class Rows:
-    """Rows, a column an array; `finished` ones are in the order of time, and have what follows from that, too."""
+class Row(NamedTuple):
+    """A row that Python makes."""
 
-    def __init__(self, rows: int, room: int, blocks: Blocks, *, finished: bool = False) -> None:
+    cycles: int
+    class_id: int
+    thread: int  # -1 unknown
+    cpu: int
+    body: bytes
+
+
+class Rows:
+    """Rows in the order of time, a column an array, and their bodies."""
+
+    def __init__(self, rows: int, room: int, blocks: Blocks) -> None:
         self._blocks = blocks
         self.header = words(ROWS)
         self.address = address_of(self.header)
-        self.finished = finished
-        self._kinds = FINISHED if finished else DECODED
         self._columns: dict[str, Array] = {}
         self.data = np.empty(0, np.uint8)
-        self.header[ROWS.top // 8] = BIAS
         self.converted = 0  # so many have times
-        self.kept = 0  # of those that are in order, so many are of the batch
-        self.place = 0  # number of the file of which they are
+        self.kept = 0  # so many are of the batch
         self._grow(rows, room)
 
     def __getitem__(self, column: str) -> Array:
@@ -173,17 +176,6 @@ class Rows:
         """Bytes of data."""
         return int(self.header[ROWS.used // 8])
 
-    @property
-    def left(self) -> int:
-        """Rows that have not been merged yet."""
-        return int(self.header[ROWS.count // 8] - self.header[ROWS.at // 8])
-
-    def clear(self) -> None:
-        """Nothing is in it."""
-        self.converted = 0
-        for field in (ROWS.count, ROWS.used, ROWS.at):
-            self.header[field // 8] = 0
-
     def need(self, rows: int, room: int) -> None:
         """There is room for so many rows and bytes more."""
         rows, room = self.count + rows, self.used + room
@@ -194,11 +186,11 @@ class Rows:
 
     def _grow(self, rows: int, room: int) -> None:
         count, used, before = self.count, self.used, self._columns
-        sizes = [-(-rows * kind.itemsize // WIDE) * WIDE for kind in self._kinds.values()]
+        sizes = [-(-rows * kind.itemsize // WIDE) * WIDE for kind in COLUMNS.values()]
         block = self._blocks.take(sum(sizes) + room + WIDE)
         at, address = 0, address_of(block)
         self._columns = {}
-        for (name, kind), size in zip(self._kinds.items(), sizes, strict=True):
+        for (name, kind), size in zip(COLUMNS.items(), sizes, strict=True):
             array = block[at : at + size].view(kind)
             if count:
                 array[:count] = before[name][:count]
@@ -211,19 +203,18 @@ class Rows:
         self.header[ROWS.data // 8] = address + at
         self.header[ROWS.limit // 8], self.header[ROWS.room // 8] = rows, room
 
-    def add(self, cycles: int, class_id: int, thread: int, cpu: int, body: bytes) -> None:
-        """One more row, of the lane at hand; there is room for it."""
-        count, used = self.count, self.used
-        key = signed(cycles ^ (1 << 63))
-        self.header[ROWS.top // 8] = max(key, int(self.header[ROWS.top // 8]))
+    def add(self, row: Row, lane: int) -> None:
+        """One more."""
+        self.need(1, len(row.body))
+        count = self.count
         values = {
-            "cycles": cycles, "keys": self.header[ROWS.top // 8], "classes": class_id, "threads": thread,
-            "starts": used, "sizes": len(body), "cpus": cpu, "lanes": self.header[ROWS.lane // 8],
+            "cycles": row.cycles, "classes": row.class_id, "threads": row.thread, "starts": self.used,
+            "sizes": len(row.body), "cpus": row.cpu, "lanes": lane,
         }  # fmt: skip
         for name, value in values.items():
             self._columns[name][count] = value
         self.header[ROWS.count // 8] = count + 1
-        self.add_body(body)
+        self.add_body(row.body)
 
     def add_body(self, body: bytes) -> int:
         """Where it stands; there is room for it."""
@@ -231,6 +222,65 @@ class Rows:
         self.data[used : used + len(body)] = np.frombuffer(body, np.uint8)
         self.header[ROWS.used // 8] = used + len(body)
         return used
+
+
+class Cursor:
+    """How far the packets of a lane have been walked; `number` is that of the file."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.header = words(CURSOR)
+        self.address = address_of(self.header)
+        self._number = number
+        self._item: Packet | Run | None = None
+        self.header[CURSOR.top // 8] = BIAS
+
+    def __getitem__(self, field: int) -> int:
+        return int(self.header[field // 8])
+
+    def __setitem__(self, field: int, value: int) -> None:
+        self.header[field // 8] = value
+
+    @property
+    def item(self) -> Packet | Run:
+        """What is walked."""
+        assert self._item is not None
+        return self._item
+
+    def take(self, item: Packet | Run) -> None:
+        """Walks that next."""
+        self._item = item
+        self[CURSOR.base] = address_of(np.frombuffer(item.data, np.uint8))
+        self[CURSOR.at] = self[CURSOR.end] = self[CURSOR.packet] = 0
+        self[CURSOR.lane], self[CURSOR.scope] = item.lane, self._number << 32 | item.lane << 16
+        self[CURSOR.stop] = len(item.data)
+        if isinstance(item, Packet):
+            self[CURSOR.stop] = item.content_bytes
+            self[CURSOR.ahead] = int(item.missing > 0 or item.missed > 0)
+            self[CURSOR.begin] = signed(item.begin)
+
+    def drop(self) -> None:
+        """What was walked is let go."""
+        self._item = None
+        self[CURSOR.at] = self[CURSOR.end] = self[CURSOR.stop] = 0
+
+    def head(self) -> Head:
+        """Of the record at which the walk stopped."""
+        at = self[CURSOR.at]
+        cycles, identifier, cpu, writer, size = RECORD.unpack_from(self.item.data, at)
+        return Head(cycles, identifier, cpu, writer, size, at + wire.RECORD_BYTES)
+
+    def skip(self, head: Head) -> bool:
+        """Passes the record at which the walk stopped; False: the rest of the packet is damaged, from `at` on."""
+        after, end = head.body + head.size, self[CURSOR.end]
+        self[CURSOR.at] = at = wire.padded(after)
+        if at < end or end == after:
+            return True
+        self[CURSOR.at] = after
+        return False
+
+    def skip_packet(self) -> None:
+        """Passes the rest of the packet."""
+        self[CURSOR.at] = self[CURSOR.end] = wire.padded(self[CURSOR.end])
 
 
 def signed(word: int) -> int:

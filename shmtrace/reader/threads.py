@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..layout import UNKNOWN_WRITER
 from ..native.rows import NOBODY, SPANS
 from .records import MOST_WRITERS, writer_of
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .records import Writer
-    from .rows import OpenSpans, Rows
+    from .rows import OpenSpans
 
 __all__ = ["Threads"]
 
@@ -25,14 +23,13 @@ MOST_THREADS = 1 << 16  # before those that have ended are forgotten
 class Threads:
     """Numbers of threads, of their processes, and of their identities: threads of one differ in names only.
 
-    A writer stands at a `place`: number of the file << 32 | lane << 16 | number in the lane, as ROWS.scope has it.
+    A writer stands at a `place`: number of the file << 32 | lane << 16 | number in the lane, as CURSOR.scope has it.
     `wait` is called before anything changes that another thread may be reading.
     """
 
     def __init__(self, put: Callable[..., int], spans: OpenSpans, calls: OpenSpans, wait: Callable[[], None]) -> None:
         self.writers = Hashed(put)  # by place
         self.known: Growing[Writer] = Growing()
-        self.waiting: list[Rows] = []  # in which threads are named, too
         self._spans, self._calls, self._wait = spans, calls, wait
         self._numbers: dict[Writer, int] = {}
         self._processes: dict[tuple[int, int] | None, int] = {None: NOBODY}
@@ -108,24 +105,17 @@ class Threads:
         return self._spans.known(SPANS.tails) - 1
 
     def forget(self, numbering: Callable[[], set[int]]) -> None:
-        """If there are many, those go that stand neither at a place nor in a row that waits; all other rows are left.
+        """If there are many, those go that stand at no place: all rows in which they are have been left.
 
         A process goes if it has no thread, no open span, and is not one of those that `numbering` tells.
         """
         if len(self.known) <= self._most:
             return
         self._wait()
-        waiting = [rows["threads"][: rows.count] for rows in self.waiting]
-        used = {*self._announced.values(), *self._early.values()}.union(
-            *(np.unique(array).tolist() for array in waiting)
-        )
-        kept = sorted(used - {-1})
-        new = np.full(len(self.known) + 1, -1, np.int32)  # the last is for -1
-        new[kept] = np.arange(len(kept))
-        for array in waiting:
-            array[:] = new[array]
-        self._announced = {place: int(new[thread]) for place, thread in self._announced.items()}
-        self._early = {place: int(new[thread]) for place, thread in self._early.items()}
+        kept = sorted({*self._announced.values(), *self._early.values()})
+        new = {thread: number for number, thread in enumerate(kept)}
+        self._announced = {place: new[thread] for place, thread in self._announced.items()}
+        self._early = {place: new[thread] for place, thread in self._early.items()}
         self.writers.clear()
         for place, thread in self._announced.items():
             self.writers[place] = thread

@@ -42,9 +42,7 @@ class Times:
             self._forget_line()
 
     def convert(self, rows: Rows) -> None:
-        """Times of the rows that have none yet, as the clock is known now.  Those of a lane have none until merged."""
-        if not rows.finished:
-            return
+        """Times of the rows that have none yet, as the clock is known now."""
         at, count = rows.converted, rows.count
         rows.converted = count
         if self._clock is None:

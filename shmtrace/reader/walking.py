@@ -7,10 +7,22 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .. import wire
-from ..native.rows import ANY, DAMAGED, HERE_BAD, MAP, ROWS, SKIPPED, SPECIAL, UNKNOWN, VARIABLE, WALKED
+from ..native.rows import (
+    ANY,
+    AT_ONCE,
+    CURSOR,
+    DAMAGED,
+    HERE_AHEAD,
+    HERE_BAD,
+    LOG_HEAD_BYTES,
+    MAP,
+    SKIPPED,
+    SPECIAL,
+    UNKNOWN,
+    VARIABLE,
+    WALKED,
+)
 from .batch import BLOB, CONTEXT, LEVEL_NAMES, LOG, LOSS, RAW_LOG, fixed_size, program
 from .description import describe
 from .errors import InvalidDescription
@@ -18,8 +30,8 @@ from .functions import DEFINES
 from .log import unpack_log
 from .ordering import CONTEXT_HEAD, Ordering
 from .records import decode_fields, loss_of, undescribed
-from .rows import Blocks, Rows, Tables, address_of, jitted
-from .stream import COLLECTORS_IDS, RECORD, Head, Metadata, Packet, RecordDamaged, Run, Skipped, heads
+from .rows import Blocks, Cursor, Row, Rows, Tables, jitted, signed
+from .stream import COLLECTORS_IDS, Metadata, Packet, RecordDamaged, Run, Skipped, heads
 from .times import Times
 
 if TYPE_CHECKING:
@@ -28,12 +40,11 @@ if TYPE_CHECKING:
 
     from .batch import Batch
     from .description import Description
-    from .stream import Item
+    from .stream import Head, Item
 
 __all__ = ["Decoder"]
 
 BATCHES_BESIDE = 2  # wait for another thread, so that it need not wait
-LOSS_ROOM = 64  # bytes of a row that tells of a loss
 _LOG_HEAD = struct.Struct("<IIB")
 
 
@@ -53,9 +64,10 @@ class Decoder:
         self._times = Times(self.code["convert"])
         self._settled = False
         self._unknown: set[int] = set()  # ids told already
-        self._tables = Tables(self.threads.writers, UNKNOWN)
+        self.tables = Tables(self.threads.writers, UNKNOWN)
+        self._cursor = Cursor()  # of what lies in no files of lanes
         self._learning = Tables(self.threads.writers, SKIPPED)
-        self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = SPECIAL
+        self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = AT_ONCE
         self._nothing = Rows(0, 0, Blocks())
         self._beside: deque[Future[Batch | None]] = deque()  # what another thread has been given
         self._set_tables(None)
@@ -73,9 +85,9 @@ class Decoder:
         return description
 
     def _set_tables(self, description: Description | None) -> None:
-        sizes, classes = self._tables.sizes, self._tables.classes
+        sizes, classes = self.tables.sizes, self.tables.classes
         sizes.fill(UNKNOWN)
-        sizes[list(COLLECTORS_IDS)] = SPECIAL
+        sizes[[wire.ID_WRITER, wire.ID_CLOCK]], sizes[wire.ID_LOSS] = AT_ONCE, SPECIAL
         sizes[wire.ID_LOG], classes[wire.ID_LOG] = MAP, LOG
         sizes[wire.ID_BLOB], classes[wire.ID_BLOB] = ANY, BLOB
         sizes[wire.ID_PADDING] = SKIPPED
@@ -88,8 +100,8 @@ class Decoder:
                 programs[made.id] = program(made)
             else:
                 sizes[made.id] = 4 * made.own + sum(part or 0 for part in parts)
-            self._learning.sizes[made.id] = SPECIAL if made.kind == DEFINES else SKIPPED
-        self._tables.set_programs(programs)
+            self._learning.sizes[made.id] = AT_ONCE if made.kind == DEFINES else SKIPPED
+        self.tables.set_programs(programs)
 
     # what is learned ahead
 
@@ -117,15 +129,18 @@ class Decoder:
                     if head.id == wire.ID_CLOCK:
                         self._times.read(_body(packet, head))
             return
-        for why, head in self._stops(packet, self._nothing, self._learning):
-            if why == DAMAGED:
-                break
+        cursor = Cursor()
+        cursor.take(packet._replace(missing=0, missed=0))
+        while self.code["walk"](cursor.address, self._nothing.address, self._learning.address) not in {WALKED, DAMAGED}:
+            head = cursor.head()
             if head.id == wire.ID_CLOCK:
                 self._times.read(_body(packet, head))
             elif head.id == wire.ID_WRITER:
                 self.threads.announce_early(packet.lane << 16, _body(packet, head))
             elif (thread := self.threads.early_at(packet.lane << 16 | head.writer)) >= 0:
                 self._learn_numbered(head.id, _body(packet, head), self.threads.process_of(thread))
+            if not cursor.skip(head):
+                break
 
     def _learn_numbered(self, identifier: int, body: memoryview, process: int) -> None:
         if identifier == wire.ID_LOG:
@@ -141,59 +156,55 @@ class Decoder:
 
     def decode(self, item: Item, place: str, rows: Rows) -> None:
         """Adds the rows of what a parser gave; `place` is the name of what it parsed."""
-        if isinstance(item, (Packet, Run)):
-            self._packets(item, place, rows)
-        elif isinstance(item, Skipped):
+        if not isinstance(item, (Packet, Run)):
+            self.tell(item, place, rows)
+            return
+        cursor = self._cursor
+        cursor.take(item)
+        rows.need(len(item.data) // wire.RECORD_BYTES, len(item.data) + LOG_HEAD_BYTES)
+        while self.code["walk"](cursor.address, rows.address, self.tables.address) != WALKED:
+            self.stopped(cursor, place, rows)
+        cursor.drop()
+
+    def tell(self, item: Metadata | Skipped, place: str, rows: Rows) -> None:
+        """Says that bytes are damaged; or reads all that follows by another description."""
+        if isinstance(item, Skipped):
             self._warn(f"{place}: byte {item.offset}: {item.size} bytes skipped: {item.why}")
-        else:
-            self._times.convert(rows)
-            try:
-                self.describe(item.text)
-            except InvalidDescription as error:
-                self._warn(f"{place}: byte {item.offset}: {error}")
+            return
+        self._times.convert(rows)
+        try:
+            self.describe(item.text)
+        except InvalidDescription as error:
+            self._warn(f"{place}: byte {item.offset}: {error}")
 
-    def _packets(self, item: Packet | Run, place: str, rows: Rows) -> None:
-        room = len(item.data)
-        rows.need(room // wire.RECORD_BYTES + 2, room + 2 * LOSS_ROOM)
-        rows.header[ROWS.lane // 8] = item.lane
-        rows.header[ROWS.scope // 8] = rows.place << 32 | item.lane << 16
-        if isinstance(item, Packet):
-            if item.missing:
-                _add_loss(rows, item.cpu, item.begin, "gap", item.missing)
-            if item.missed:
-                _add_loss(rows, item.cpu, item.begin, "missed", item.missed)
-        for why, head in self._stops(item, rows, self._tables):
-            if why == DAMAGED:
-                packet = int(rows.header[ROWS.packet // 8])
-                error = RecordDamaged(head.body - packet)
-                self._warn(f"{place}: byte {item.offset + head.body}: the rest of a packet skipped: {error}")
-            elif why == HERE_BAD:
-                self._complain(item, head, place)
+    def stopped(self, cursor: Cursor, place: str, rows: Rows) -> None:
+        """Does what jitted code does not, where a walk stopped ahead of the end.  There it may go on then."""
+        why = cursor[CURSOR.why]
+        if why == HERE_AHEAD:
+            self._gap(cursor, rows)
+            return
+        if why != DAMAGED:
+            head = cursor.head()
+            if why == HERE_BAD:
+                self._complain(cursor.item, head, place)
             elif head.id == wire.ID_LOG:
-                self._log(item, head, rows)
+                self._log(cursor, head, rows)
             else:
-                self._collectors(item, head, rows)
-
-    def _stops(self, item: Packet | Run, rows: Rows, tables: Tables) -> Iterator[tuple[int, Head]]:
-        """Makes rows of records; gives those of which it makes none, and where a packet is damaged."""
-        base, walk = address_of(np.frombuffer(item.data, np.uint8)), self.code["walk"]
-        at = end = 0
-        stop = item.content_bytes if isinstance(item, Packet) else len(item.data)
-        while at < stop:
-            why = walk(rows.address, tables.address, base, at, end, stop)
-            if why == WALKED:
+                self._collectors(cursor, head, rows)
+            if cursor.skip(head):
                 return
-            at, end = int(rows.header[ROWS.stopped // 8]), int(rows.header[ROWS.ended // 8])
-            if why != DAMAGED:
-                cycles, identifier, cpu, writer, size = RECORD.unpack_from(item.data, at)
-                body = at + wire.RECORD_BYTES
-                yield why, Head(cycles, identifier, cpu, writer, size, body)
-                at = wire.padded(body + size)
-                if at < end or end == body + size:
-                    continue
-                at = body + size
-            yield DAMAGED, Head(0, 0, 0, 0, 0, at)
-            at = end = wire.padded(end)
+        at = cursor[CURSOR.at]
+        error = RecordDamaged(at - cursor[CURSOR.packet])
+        self._warn(f"{place}: byte {cursor.item.offset + at}: the rest of a packet skipped: {error}")
+        cursor.skip_packet()
+
+    def _gap(self, cursor: Cursor, rows: Rows) -> None:
+        cursor[CURSOR.ahead] = 0
+        item = cursor.item
+        assert isinstance(item, Packet)
+        for reason, count in (("gap", item.missing), ("missed", item.missed)):
+            if count:
+                _add(cursor, rows, _loss(item.begin, item.cpu, reason, count))
 
     def _complain(self, item: Packet | Run, head: Head, place: str) -> None:
         made = self.description.classes.get(head.id) if self.description else None
@@ -206,26 +217,28 @@ class Decoder:
         except ValueError as error:
             self._warn(f"{place}: byte {item.offset + head.body}: skipped: {error}")
 
-    def _log(self, item: Packet | Run, head: Head, rows: Rows) -> None:
-        body = bytes(_body(item, head))
-        thread = self.threads.at(int(rows.header[ROWS.scope // 8]) | head.writer)
+    def _log(self, cursor: Cursor, head: Head, rows: Rows) -> None:
+        body = bytes(_body(cursor.item, head))
+        thread = self.threads.at(cursor[CURSOR.scope] | head.writer)
         log = unpack_log(body)
+        made = LOG
         if log is None:
-            rows.add(head.cycles, RAW_LOG, thread, head.cpu, body)
+            made = RAW_LOG
         elif log.defines:
-            rows.add(head.cycles, CONTEXT, thread, head.cpu, CONTEXT_HEAD.pack(0, log.defines) + body)
+            made, body = CONTEXT, CONTEXT_HEAD.pack(0, log.defines) + body
         else:
-            numbers = _LOG_HEAD.pack(log.span, log.context, LEVEL_NAMES.index(log.level))
-            rows.add(head.cycles, LOG, thread, head.cpu, numbers + body)
+            body = _LOG_HEAD.pack(log.span, log.context, LEVEL_NAMES.index(log.level)) + body
+        _add(cursor, rows, Row(head.cycles, made, thread, head.cpu, body))
 
-    def _collectors(self, item: Packet | Run, head: Head, rows: Rows) -> None:
-        body = _body(item, head)
+    def _collectors(self, cursor: Cursor, head: Head, rows: Rows) -> None:
+        body = _body(cursor.item, head)
         if head.id == wire.ID_LOSS:
             if (loss := loss_of(body)) is not None:
-                at = int(rows.header[ROWS.packet // 8]) + wire.PACKET.cpu_id
-                _add_loss(rows, int.from_bytes(item.data[at : at + 4], "little"), head.cycles, *loss)
+                at = cursor[CURSOR.packet] + wire.PACKET.cpu_id
+                cpu = int.from_bytes(cursor.item.data[at : at + 4], "little")
+                _add(cursor, rows, _loss(head.cycles, cpu, *loss))
         elif head.id == wire.ID_WRITER:
-            self.threads.announce(int(rows.header[ROWS.scope // 8]), body)
+            self.threads.announce(cursor[CURSOR.scope], body)
         elif not self._settled:
             self._times.convert(rows)
             self._times.read(body)
@@ -272,5 +285,10 @@ def _body(item: Packet | Run, head: Head) -> memoryview:
     return item.data[head.body : head.body + head.size]
 
 
-def _add_loss(rows: Rows, cpu: int, cycles: int, reason: str, count: int) -> None:
-    rows.add(cycles, LOSS, -1, cpu, reason.encode() + b"\0" + count.to_bytes(8, "little"))
+def _add(cursor: Cursor, rows: Rows, row: Row) -> None:
+    cursor[CURSOR.top] = max(cursor[CURSOR.top], signed(row.cycles ^ 1 << 63))
+    rows.add(row, cursor[CURSOR.lane])
+
+
+def _loss(cycles: int, cpu: int, reason: str, count: int) -> Row:
+    return Row(cycles, LOSS, -1, cpu, reason.encode() + b"\0" + count.to_bytes(8, "little"))

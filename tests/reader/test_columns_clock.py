@@ -13,7 +13,7 @@ from shmtrace.layout import CLOCK_TSC
 from shmtrace.reader.batch import BLOB
 from shmtrace.reader.clock import Clock
 from shmtrace.reader.description import ClockDescription
-from shmtrace.reader.rows import Blocks, Rows, jitted
+from shmtrace.reader.rows import Blocks, Row, Rows, jitted
 from shmtrace.reader.times import Times
 
 pytestmark = pytest.mark.timeout(100)
@@ -27,9 +27,9 @@ words = st.one_of(
 def converted(clock: Clock, cycles: list[int]) -> list[tuple[int, int]]:
     """Wall clock and monotonic clock of rows with these cycles."""
     times = Times(jitted()["convert"], clock)
-    rows = Rows(len(cycles), 0, Blocks(), finished=True)
+    rows = Rows(len(cycles), 0, Blocks())
     for number in cycles:
-        rows.add(number, BLOB, -1, 0, b"")
+        rows.add(Row(number, BLOB, -1, 0, b""), 0)
     times.convert(rows)
     count = rows.count
     return list(zip(rows["time"][:count].tolist(), rows["monotonic"][:count].tolist(), strict=True))

@@ -1,0 +1,12 @@
+"""The fast reader's jitted half: what its Python half calls (reader/rows.py)."""
+
+from __future__ import annotations
+
+from .bodies import gather, mark, pack, split
+from .hashed import put
+from .merging import merge
+from .ordering import finish
+from .times import convert
+from .walking import leap, walk
+
+READER_ENTRIES = [leap, walk, put, convert, merge, finish, mark, gather, split, pack]
