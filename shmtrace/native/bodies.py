@@ -23,10 +23,33 @@ def copy_wide(target: int, source: int, size: int, end: int) -> None:
         do.copy(target, source, size)
 
 
-def mark(indices: int, count: int, marks: int) -> int:
-    """Stores 1 into byte `index + 1` of the marks for each of the indices: i32, -1 or more."""
+def tally(indices: int, count: int, found: int) -> int:
+    """Counts each of the indices: i32, -1 or more.  `found` are i64, of which the first is of index -1."""
     for number in range(count):
-        do.store8(marks + 1 + load_i32(indices + 4 * number), 1)
+        place = found + 8 + 8 * load_i32(indices + 4 * number)
+        store64(place, load64(place) + 1)
+    return 0
+
+
+def spread(indices: int, count: int, places: int, target: int) -> int:
+    """Puts the number of each of the indices at the index' place in the target, i64, which moves on.  See `tally`."""
+    for number in range(count):
+        place = places + 8 + 8 * load_i32(indices + 4 * number)
+        at = load64(place)
+        store64(target + 8 * at, number)
+        store64(place, at + 1)
+    return 0
+
+
+def look_up(values: int, size: int, indices: int, count: int, target: int) -> int:
+    """The value of each of the indices: i32, -1 or more.  Values of 4 or 8 bytes; the first is of index -1."""
+    values += size
+    if size == 4:
+        for number in range(count):
+            store32(target + 4 * number, load32(values + 4 * load_i32(indices + 4 * number)))
+    else:
+        for number in range(count):
+            store64(target + 8 * number, load64(values + 8 * load_i32(indices + 4 * number)))
     return 0
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .bodies import gather, mark, pack, split
+from .bodies import gather, look_up, pack, split, spread, tally
 from .hashed import put
 from .merging import merge
 from .ordering import finish
 from .times import convert
 from .walking import leap, walk
 
-READER_ENTRIES = [leap, walk, put, convert, merge, finish, mark, gather, split, pack]
+READER_ENTRIES = [leap, walk, put, convert, merge, finish, tally, spread, look_up, gather, split, pack]

@@ -19,7 +19,7 @@ from .records import EXCEPTION, NOBODY, Record, decode_fields
 from .rows import address_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from .decode import Fields
     from .functions import Function
@@ -88,7 +88,8 @@ class Pieces:
 
 
 Column: TypeAlias = "Array | Pieces"
-Described: TypeAlias = "Sequence[tuple[str, str]]"  # fields' names and types
+Described: TypeAlias = "tuple[tuple[str, str], ...]"  # fields' names and types
+LAYOUTS = 1 << 10  # of classes are kept in mind
 
 
 @dataclasses.dataclass
@@ -131,12 +132,12 @@ class Batch:
     @functools.cached_property
     def pid(self) -> Array:
         """Process; 0: not known."""
-        return _look_up(self.threads.column("pid", "i8", lambda thread: thread.pid), self.thread_id)
+        return self._look_up(self.threads.column("pid", "i8", lambda thread: thread.pid), self.thread_id)
 
     @functools.cached_property
     def tid(self) -> Array:
         """Thread; 0: not known."""
-        return _look_up(self.threads.column("tid", "i8", lambda thread: thread.tid), self.thread_id)
+        return self._look_up(self.threads.column("tid", "i8", lambda thread: thread.tid), self.thread_id)
 
     @functools.cached_property
     def kind(self) -> Array:
@@ -159,7 +160,7 @@ class Batch:
         of_class = np.zeros(len(self.classes), np.int32)
         there = self.class_ids()
         of_class[there] = [names.setdefault(self.classes[made].name, len(names)) for made in there]
-        numbers = of_class.take(self.class_id)
+        numbers = self._look_up(of_class, self.class_id)
         logs = self.rows_of(LOG)
         begins, ends = self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
         data = self.data.tobytes() if len(logs) else b""
@@ -190,27 +191,42 @@ class Batch:
 
     def thread_ids(self) -> list[int]:
         """The threads of which there are records, without -1."""
-        return self._marked(self.thread_id, len(self.threads))
+        found: list[int] = np.flatnonzero(self._tally(self.thread_id, len(self.threads))[1:]).tolist()
+        return found
 
     def rows_of(self, class_id: int) -> Array:
         """Indices of the records of a class."""
-        there = class_id in self._classes_there
-        return np.flatnonzero(self.class_id == class_id) if there else np.empty(0, np.intp)
+        ends, rows = self._by_class
+        return rows[ends[class_id] : ends[class_id + 1]] if class_id + 1 < len(ends) else rows[:0]
 
     def class_ids(self) -> list[int]:
         """The classes of which there are records."""
-        return list(self._classes_there)
+        found: list[int] = np.flatnonzero(np.diff(self._by_class[0])).tolist()
+        return found
 
     @functools.cached_property
-    def _classes_there(self) -> list[int]:
-        return self._marked(self.class_id, len(self.classes))
+    def _by_class(self) -> tuple[Array, Array]:
+        """The indices of the records of each class, one class behind the other, and where those of each end."""
+        indices = np.ascontiguousarray(self.class_id, np.int32)
+        counts = self._tally(indices, len(self.classes))
+        ends, rows = counts.cumsum(), np.empty(len(indices), np.int64)
+        places = ends - counts
+        self.code["spread"](address_of(indices), len(indices), address_of(places), address_of(rows))
+        return ends, rows
 
-    def _marked(self, indices: Array, count: int) -> list[int]:
-        """Which there are, without -1."""
-        marks = np.zeros(count + 1, np.uint8)
+    def _tally(self, indices: Array, count: int) -> Array:
+        """How often -1 is there, and each of so many indices."""
+        found = np.zeros(count + 1, np.int64)
         indices = np.ascontiguousarray(indices, np.int32)
-        self.code["mark"](address_of(indices), len(indices), address_of(marks))
-        found: list[int] = np.flatnonzero(marks[1:]).tolist()
+        self.code["tally"](address_of(indices), len(indices), address_of(found))
+        return found
+
+    def _look_up(self, values: Array, indices: Array) -> Array:
+        """The value of each index; that of -1 is 0."""
+        known, found = np.zeros(len(values) + 1, values.dtype), np.empty(len(indices), values.dtype)
+        known[1:] = values
+        indices = np.ascontiguousarray(indices, np.int32)
+        self.code["look_up"](address_of(known), known.itemsize, address_of(indices), len(indices), address_of(found))
         return found
 
     def columns(self) -> list[str]:
@@ -239,7 +255,7 @@ class Batch:
             starts = self.start.take(rows)
             begins, ends = starts + (LOG_HEAD_BYTES if made is LOG_CLASS else 0), starts + self.size.take(rows)
             return rows, {made.fields[0][0]: Pieces(self.data, begins, ends, "bytes", self.code)}
-        first = next((n for n, (_, kind) in enumerate(made.fields) if fixed_type(kind) is None), len(made.fields))
+        first = _fixed_fields(made.fields)
         columns, ahead = self._fixed(made.fields[:first], rows, 4 * made.own)
         return rows, columns | self._others(made.fields[first:], rows, ahead)
 
@@ -251,10 +267,7 @@ class Batch:
         return {name: _plain(whole[name], kind) for name, kind in fields}, whole.dtype.itemsize
 
     def _gather(self, fields: Described, starts: Array, rows: Array, ahead: int) -> Array:
-        fixed = [fixed_type(kind) for _, kind in fields]
-        ends = list(itertools.accumulate((0 if one is None else one.itemsize for one in fixed), initial=ahead))
-        names = [name for name, _ in fields]
-        dtype = np.dtype({"names": names, "formats": fixed, "offsets": ends[:-1], "itemsize": ends[-1]})
+        dtype = _layout(fields, ahead)
         memory = np.empty(len(rows) * dtype.itemsize + WIDE, np.uint8)
         picked = rows.astype(np.int64, copy=False)
         data = address_of(self.data)
@@ -268,7 +281,7 @@ class Batch:
         """The fields from the first text, bytes or array on, which stands behind so many bytes."""
         if not fields:
             return {}
-        operations = np.array(_operations(fields), np.int32)
+        operations = _operations_of(fields)
         pairs = np.empty((len(rows), len(fields), 2), np.int64)
         picked = rows.astype(np.int64, copy=False)
         self.code["split"](
@@ -352,6 +365,26 @@ def fixed_size(kind: str) -> int | None:
     return None if known is None else known.itemsize
 
 
+@functools.lru_cache(LAYOUTS)
+def _fixed_fields(fields: Described) -> int:
+    """How many stand ahead of the first that has no fixed size."""
+    return next((number for number, (_, kind) in enumerate(fields) if fixed_type(kind) is None), len(fields))
+
+
+@functools.lru_cache(LAYOUTS)
+def _layout(fields: Described, ahead: int) -> np.dtype[Any]:
+    """Of fields of fixed sizes, behind so many bytes."""
+    fixed = [fixed_type(kind) for _, kind in fields]
+    ends = list(itertools.accumulate((0 if one is None else one.itemsize for one in fixed), initial=ahead))
+    names = [name for name, _ in fields]
+    return np.dtype({"names": names, "formats": fixed, "offsets": ends[:-1], "itemsize": ends[-1]})
+
+
+@functools.lru_cache(LAYOUTS)
+def _operations_of(fields: Described) -> Array:
+    return np.array(_operations(fields), np.int32)
+
+
 def program(made: EventClass) -> list[int]:
     """The fields of a class as jitted code takes them: one operation for the numbers of its kind, one a field."""
     return [*([4 * made.own] if made.own else []), *_operations(made.fields)]
@@ -372,7 +405,3 @@ def _operations(fields: Described) -> list[int]:
 
 def _plain(column: Array, kind: str) -> Array:
     return column != 0 if kind == "bool" else column
-
-
-def _look_up(values: Array, indices: Array) -> Array:
-    return np.append(values, 0).take(indices)  # -1 is the last
