@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import primitives as do
 from . import rows as shared
 from .hashed import load_i32
-from .primitives import inlined, load32, load64, store32, store64
+from .primitives import get64, inlined, load32, load64, store32, store64
 
 END, TEXT, COUNTED = shared.END, shared.TEXT, shared.COUNTED
 WIDE = shared.WIDE
@@ -14,10 +14,13 @@ WIDE = shared.WIDE
 @inlined
 def copy_wide(target: int, source: int, size: int, end: int) -> None:
     """Copy; the target has room for WIDE bytes more.  `end`: nothing behind it may be looked at."""
-    if source + size + WIDE <= end and size <= 8 * WIDE:
-        at = 0
+    if source + size + WIDE <= end and size <= 4 * WIDE:
+        do.move16(target, source)
+        do.move16(target + 16, source + 16)
+        at = WIDE
         while at < size:
             do.move16(target + at, source + at)
+            do.move16(target + at + 16, source + at + 16)
             at += WIDE
     else:
         do.copy(target, source, size)
@@ -82,8 +85,10 @@ def split(data: int, starts: int, picked: int, count: int, ahead: int, operation
                 at += operation
                 end = at
             elif operation == TEXT:
-                while do.load8(data + at) != 0:
-                    at += 1
+                step_bytes = 8
+                while step_bytes == 8:  # of bytes behind the last body there are more than that
+                    step_bytes = do.first_zero(get64(data + at))
+                    at += step_bytes
                 end = at
                 at += 1
             else:

@@ -366,6 +366,21 @@ def swapped(typingctx: Any, value: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def first_zero(typingctx: Any, word: Any) -> Any:
+    """Which of the bytes of a word is the first that is 0; 8: none is."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (value,) = args
+        borrowed = builder.sub(value, _I64(0x0101_0101_0101_0101))  # sets the top bit of the first byte that is 0,
+        tops = builder.and_(builder.and_(borrowed, builder.not_(value)), _I64(0x8080_8080_8080_8080))  # none below it
+        kind = ir.FunctionType(_I64, [_I64, ir.IntType(1)])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.cttz.i64")
+        return builder.lshr(builder.call(function, [tops, ir.Constant(ir.IntType(1), 0)]), _I64(3))
+
+    return types.int64(types.int64), generate
+
+
 def _wrapping(operation: str) -> Any:
     @intrinsic
     def wrapping(typingctx: Any, a: Any, b: Any) -> Any:

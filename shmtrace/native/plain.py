@@ -116,6 +116,12 @@ def swapped(value: int) -> int:
     return int.from_bytes((value & _MASK).to_bytes(8, "little"), "big", signed=True)
 
 
+def first_zero(word: int) -> int:
+    """Which of the bytes of a word is the first that is 0; 8: none is."""
+    found = (word & _MASK).to_bytes(8, "little").find(0)
+    return 8 if found < 0 else found
+
+
 def as_double(bits: int) -> int:
     """The 64 bits of the double that the float of these 32 bits is."""
     (value,) = struct.unpack("<f", struct.pack("<I", bits & 0xFFFF_FFFF))

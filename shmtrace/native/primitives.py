@@ -16,4 +16,5 @@ store8, store16, store32, store64 = _source.store8, _source.store16, _source.sto
 put64, copy, move4, move8, move16 = _source.put64, _source.copy, _source.move4, _source.move8, _source.move16
 times, minus, plus, high = _source.times, _source.minus, _source.plus, _source.high
 swapped, as_double, text, room = _source.swapped, _source.as_double, _source.text, _source.room
+first_zero = _source.first_zero
 apart, inlined, padded = _shape.apart, _shape.inlined, _shape.padded

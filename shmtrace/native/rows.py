@@ -73,9 +73,8 @@ class TABLES:
 
     sizes: int = 0  # i32 by id: bytes of the body, or one of the below
     classes: int = 8  # i32 by id
-    programs: int = 16  # i32 by id: where in `operations` those of a class begin
-    operations: int = 24  # i32
-    writers: int = 32  # address of HASHED: CURSOR.scope | number, to thread
+    operations: int = 16  # i32
+    writers: int = 24  # address of HASHED: CURSOR.scope | number, to thread
 
 
 class LINE:
@@ -136,7 +135,8 @@ class OPEN:
 OPEN_BYTES = 72
 BIAS = -(1 << 63)  # cycles are unsigned: cycles ^ BIAS is in order as a signed number
 # in TABLES.sizes, in the place of a size
-ANY, VARIABLE, SKIPPED, SPECIAL, UNKNOWN, MAP, AT_ONCE = -1, -2, -3, -4, -5, -6, -7  # AT_ONCE is special, not in time
+ANY, SKIPPED, SPECIAL, UNKNOWN, MAP, AT_ONCE = range(-1, -7, -1)  # AT_ONCE is special, at whatever time
+PROGRAMS = -16  # PROGRAMS - n: the program that begins at operation n
 # of a class' program: n > 0 is n bytes, -3 - n is an array of elements of n bytes
 END, TEXT, COUNTED = 0, -2, -3
 # why a walk stopped: nothing is left; the packet is damaged; it is at a record that jitted code makes no row of; or at
@@ -148,7 +148,7 @@ KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEX
 KIND_FUNCTION, KIND_CALL, KIND_RETURN, KIND_UNWIND = range(7, 11)  # nothing is above these
 NOBODY = 0  # the process of writers that are not known
 MOST_PASSED = 1 << 10  # calls without an end that are looked through for the one that ends
-WIDE = 16  # bytes that are copied at a time; what they are copied to has so much room behind it
+WIDE = 32  # bytes that are copied at a time; what they are copied to has so much room behind it
 LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
 LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them
 FULL, ALL_DONE = -2, -1  # why merging stopped; else: the lane whose walk did

@@ -18,16 +18,17 @@ ROWS, TABLES, EXPECTED = frozen(shared.ROWS), frozen(shared.TABLES), frozen(shar
 CURSOR, LAST_KEY = frozen(shared.CURSOR), shared.LAST_KEY
 PACKET, PACKET_BYTES, RECORD_BYTES = frozen(wire.PACKET), wire.PACKET_BYTES, wire.RECORD_BYTES
 LIMIT_BYTES, LIMIT_NUMBERS = wire.LIMIT_BYTES, wire.LIMIT_NUMBERS
-BIAS, ANY, VARIABLE, SKIPPED, SPECIAL = shared.BIAS, shared.ANY, shared.VARIABLE, shared.SKIPPED, shared.SPECIAL
+BIAS, ANY, PROGRAMS, SKIPPED, SPECIAL = shared.BIAS, shared.ANY, shared.PROGRAMS, shared.SKIPPED, shared.SPECIAL
 MAP, AT_ONCE, LOG_HEAD_BYTES = shared.MAP, shared.AT_ONCE, shared.LOG_HEAD_BYTES
 END, TEXT, COUNTED = shared.END, shared.TEXT, shared.COUNTED
 WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD = shared.WALKED, shared.DAMAGED, shared.HERE_SPECIAL, shared.HERE_BAD
 HERE_AHEAD, HERE_FULL, LATER = shared.HERE_AHEAD, shared.HERE_FULL, shared.LATER
 
 
-@apart
-def fits(operations: int, at: int, end: int) -> bool:
-    """Whether the fields of a class with texts, bytes or arrays fill [at, end) exactly."""
+@inlined
+def fits(operations: int, body: int, end: int) -> bool:
+    """Whether the fields of a class with texts, bytes or arrays fill [body, end) exactly."""
+    at = body
     while True:
         operation = load_i32(operations)
         operations += 4
@@ -35,10 +36,17 @@ def fits(operations: int, at: int, end: int) -> bool:
             return at == end
         if operation > 0:
             at += operation
+        elif at >= end:
+            return False
         elif operation == TEXT:
-            while at < end and do.load8(at) != 0:
-                at += 1
-            at += 1
+            ahead = (at - body) & 7  # whole words of the body are read: it is padded
+            word = get64(at - ahead) | (1 << 8 * ahead) - 1
+            at -= ahead
+            zero = do.first_zero(word)
+            while zero == 8 and at + 8 < end:
+                at += 8
+                zero = do.first_zero(get64(at))
+            at += zero + 1
         else:
             if at + 2 > end:
                 return False
@@ -118,7 +126,7 @@ def advance(cursor: int, rows: int, tables: int, limit_key: int, inclusive: bool
     all_starts, all_sizes = load64(rows + ROWS.starts), load64(rows + ROWS.sizes)
     all_cpus, all_lanes = load64(rows + ROWS.cpus), load64(rows + ROWS.lanes)
     sizes, classes = load64(tables + TABLES.sizes), load64(tables + TABLES.classes)
-    writers = load64(tables + TABLES.writers)
+    writers, operations = load64(tables + TABLES.writers), load64(tables + TABLES.operations)
     key = top
     why = WALKED
     if load64(cursor + CURSOR.ahead) != 0:
@@ -145,14 +153,13 @@ def advance(cursor: int, rows: int, tables: int, limit_key: int, inclusive: bool
         wanted = load_i32(sizes + 4 * identifier)
         head = 0
         if wanted not in (size, ANY):
-            if wanted == AT_ONCE:
-                why = HERE_SPECIAL
-                break
-            if wanted == VARIABLE:
-                program = load_i32(load64(tables + TABLES.programs) + 4 * identifier)
-                if not fits(load64(tables + TABLES.operations) + 4 * program, base + body, base + after):
+            if wanted <= PROGRAMS:
+                if not fits(operations + 4 * (PROGRAMS - wanted), base + body, base + after):
                     why = HERE_BAD
                     break
+            elif wanted == AT_ONCE:
+                why = HERE_SPECIAL
+                break
             elif wanted not in (SKIPPED, SPECIAL, MAP):
                 why = HERE_BAD
                 break

@@ -386,8 +386,14 @@ def _operations_of(fields: Described) -> Array:
 
 
 def program(made: EventClass) -> list[int]:
-    """The fields of a class as jitted code takes them: one operation for the numbers of its kind, one a field."""
-    return [*([4 * made.own] if made.own else []), *_operations(made.fields)]
+    """The fields of a class as jitted code checks them: those of fixed sizes that follow each other are one."""
+    merged: list[int] = []
+    for operation in [*([4 * made.own] if made.own else []), *_operations(made.fields)]:
+        if operation > 0 and merged and merged[-1] > 0:
+            merged[-1] += operation
+        else:
+            merged.append(operation)
+    return merged
 
 
 def _operations(fields: Described) -> list[int]:

@@ -7,19 +7,18 @@ and Python does the same as the record reader.  Rows of lanes are merged by time
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pathlib
 import select
 import stat
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from .. import wire
-from ..native.rows import ALL_DONE, CURSOR, FULL, WALKED
+from ..native.rows import ALL_DONE, CURSOR, FULL, HERE_FULL, WALKED
 from .errors import NotATrace
 from .files import Directory, Lane, first_records, is_file, open_file, parsed
 from .merging import Origin, merge_boots, with_origin
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["read"]
 
 ROWS_AT_ONCE = 1 << 16
-BYTES_AT_ONCE = 16 << 20
+BYTES_AT_ONCE = 4 << 20  # of bodies, at most: what a batch takes is fresh memory once, which costs more than filling it
 LANES_BYTES = 32 << 20  # of files are held at a time, all lanes together, but
 LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 1 << 16, 1 << 20
 
@@ -107,23 +106,25 @@ def _read_stream(decoder: Decoder, source: BinaryIO, place: str, most: int) -> I
         decoder.settle()
         source.seek(start)
         waits = False
-    rows = _new_rows(decoder, most)
+    cursor = Cursor()
+    rows = Rows(most, BYTES_AT_ONCE, decoder.blocks)
     for items in parsed(source, place):
         for item in items:
-            decoder.decode(item, place, rows)
-            if rows.count >= most or rows.used >= BYTES_AT_ONCE:
-                yield from decoder.finish(rows)
-                rows = _new_rows(decoder, most)
+            if not isinstance(item, (Packet, Run)):
+                decoder.tell(item, place, rows)
+                continue
+            cursor.take(item)
+            while (why := decoder.code["walk"](cursor.address, rows.address, decoder.tables.address)) != WALKED:
+                if why == HERE_FULL:
+                    yield from decoder.finish(rows)
+                    rows = Rows(most, BYTES_AT_ONCE, decoder.blocks)
+                else:
+                    decoder.stopped(cursor, place, rows)
+            cursor.drop()
         if waits and rows.count and not _has_more(source):
             yield from decoder.finish(rows)
-            rows = _new_rows(decoder, most)
+            rows = Rows(most, BYTES_AT_ONCE, decoder.blocks)
     yield from decoder.finish(rows)
-
-
-def _new_rows(decoder: Decoder, most: int) -> Rows:
-    """For so many, and those of the packets with which there are so many."""
-    more = MOST_CHUNK_BYTES // wire.RECORD_BYTES
-    return Rows(most + more, BYTES_AT_ONCE + MOST_CHUNK_BYTES, decoder.blocks)
 
 
 def _has_more(source: BinaryIO) -> bool:
@@ -147,9 +148,9 @@ def _read_directory(
         str(path): Lane(path, uuid, leaps).items(size, warn, last=True, chunk_bytes=chunk)
         for path, size in sizes.items()
     }
-    with ThreadPoolExecutor(1) as pool:
+    with contextlib.closing(decoder):
         for full in _merged(decoder, lanes, most):
-            yield from decoder.finish_beside(full, pool)
+            yield from decoder.finish_beside(full)
         yield from decoder.finished()
 
 

@@ -16,7 +16,7 @@ from .. import wire
 from ..layout import fields_of
 from ..native import functions, is_ready
 from ..native.plain import has_numba
-from ..native.rows import BIAS, CURSOR, EXPECTED, HASHED, OPEN_BYTES, ROWS, SPANS, TABLES, WIDE
+from ..native.rows import BIAS, CURSOR, EXPECTED, HASHED, OPEN_BYTES, PROGRAMS, ROWS, SPANS, TABLES, WIDE
 from .stream import RECORD, Head, Packet, packet_key
 
 if TYPE_CHECKING:
@@ -382,22 +382,18 @@ class Tables:
     def __init__(self, writers: Hashed, unknown: int) -> None:
         self.sizes = np.full(1 << 16, unknown, np.int32)
         self.classes = np.zeros(1 << 16, np.int32)
-        self._programs = np.zeros(1 << 16, np.int32)
-        self._operations = np.zeros(1, np.int32)
         self.header = words(TABLES)
         self.address = address_of(self.header)
-        for field, array in (
-            (TABLES.sizes, self.sizes), (TABLES.classes, self.classes), (TABLES.programs, self._programs),
-        ):  # fmt: skip
+        self._operations = np.empty(0, np.int32)
+        for field, array in ((TABLES.sizes, self.sizes), (TABLES.classes, self.classes)):
             self.header[field // 8] = address_of(array)
         self.header[TABLES.writers // 8] = writers.address
-        self.set_programs({})
 
     def set_programs(self, programs: dict[int, list[int]]) -> None:
         """How the bodies of classes without a fixed size are checked, by id."""
-        operations: list[int] = [0]
+        operations: list[int] = []
         for identifier, program in programs.items():
-            self._programs[identifier] = len(operations)
+            self.sizes[identifier] = PROGRAMS - len(operations)
             operations += program
         self._operations = np.array(operations, np.int32)
         self.header[TABLES.operations // 8] = address_of(self._operations)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections import deque
 from typing import TYPE_CHECKING
 
 from .. import wire
@@ -15,15 +14,14 @@ from ..native.rows import (
     DAMAGED,
     HERE_AHEAD,
     HERE_BAD,
-    LOG_HEAD_BYTES,
     MAP,
     SKIPPED,
     SPECIAL,
     UNKNOWN,
-    VARIABLE,
     WALKED,
 )
 from .batch import BLOB, CONTEXT, LEVEL_NAMES, LOG, LOSS, RAW_LOG, fixed_size, program
+from .beside import Beside
 from .description import describe
 from .errors import InvalidDescription
 from .functions import DEFINES
@@ -31,20 +29,19 @@ from .log import unpack_log
 from .ordering import CONTEXT_HEAD, Ordering
 from .records import decode_fields, loss_of, undescribed
 from .rows import Blocks, Cursor, Row, Rows, Tables, jitted, signed
-from .stream import COLLECTORS_IDS, Metadata, Packet, RecordDamaged, Run, Skipped, heads
+from .stream import COLLECTORS_IDS, Metadata, Packet, RecordDamaged, Skipped, heads
 from .times import Times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Executor, Future
 
     from .batch import Batch
     from .description import Description
-    from .stream import Head, Item
+    from .stream import Head, Item, Run
 
 __all__ = ["Decoder"]
 
-BATCHES_BESIDE = 2  # wait for another thread, so that it need not wait
+BATCHES_BESIDE = 1  # waits for another thread, which has hardly ever to wait
 _LOG_HEAD = struct.Struct("<IIB")
 
 
@@ -58,25 +55,24 @@ class Decoder:
         self.code = jitted()
         self.blocks = Blocks()
         self.description: Description | None = None
-        self._ordering = Ordering(self.code, own, self._wait)
+        self._beside = Beside(self._finish)
+        self._ordering = Ordering(self.code, own, self._beside.wait)
         self.threads = self._ordering.threads
         self._warn = warn
         self._times = Times(self.code["convert"])
         self._settled = False
         self._unknown: set[int] = set()  # ids told already
         self.tables = Tables(self.threads.writers, UNKNOWN)
-        self._cursor = Cursor()  # of what lies in no files of lanes
         self._learning = Tables(self.threads.writers, SKIPPED)
         self._learning.sizes[[wire.ID_WRITER, wire.ID_CLOCK, wire.ID_LOG]] = AT_ONCE
         self._nothing = Rows(0, 0, Blocks())
-        self._beside: deque[Future[Batch | None]] = deque()  # what another thread has been given
         self._set_tables(None)
 
     # what the description says
 
     def describe(self, text: str) -> Description:
         """Reads all that follows by this description."""
-        self._wait()
+        self._beside.wait()
         description = describe(text)
         self._times.describe(description.clock)
         self.description = description
@@ -96,7 +92,6 @@ class Decoder:
             classes[made.id] = self._ordering.number_of(made)
             parts = [fixed_size(kind) for _, kind in made.fields]
             if None in parts:
-                sizes[made.id] = VARIABLE
                 programs[made.id] = program(made)
             else:
                 sizes[made.id] = 4 * made.own + sum(part or 0 for part in parts)
@@ -153,18 +148,6 @@ class Decoder:
                 )
 
     # packets to rows
-
-    def decode(self, item: Item, place: str, rows: Rows) -> None:
-        """Adds the rows of what a parser gave; `place` is the name of what it parsed."""
-        if not isinstance(item, (Packet, Run)):
-            self.tell(item, place, rows)
-            return
-        cursor = self._cursor
-        cursor.take(item)
-        rows.need(len(item.data) // wire.RECORD_BYTES, len(item.data) + LOG_HEAD_BYTES)
-        while self.code["walk"](cursor.address, rows.address, self.tables.address) != WALKED:
-            self.stopped(cursor, place, rows)
-        cursor.drop()
 
     def tell(self, item: Metadata | Skipped, place: str, rows: Rows) -> None:
         """Says that bytes are damaged; or reads all that follows by another description."""
@@ -251,12 +234,12 @@ class Decoder:
             yield batch
         self._ordering.forget()
 
-    def finish_beside(self, rows: Rows, pool: Executor) -> Iterator[Batch]:
+    def finish_beside(self, rows: Rows) -> Iterator[Batch]:
         """As `finish`, but the batch comes with a later call, or with `finished`: others are decoded meanwhile.
 
-        Whatever changes what the pool's one thread reads waits until that is done with all that it has.
+        Whatever changes what the other thread reads waits until that is done with all that it has.
         """
-        self._beside.append(pool.submit(self._finish, rows))
+        self._beside.call(rows)
         if len(self._beside) > BATCHES_BESIDE:
             yield from self._first_beside()
         self._ordering.forget()
@@ -266,19 +249,17 @@ class Decoder:
         while self._beside:
             yield from self._first_beside()
 
+    def close(self) -> None:
+        """There is no other thread any more."""
+        self._beside.close()
+
     def _first_beside(self) -> Iterator[Batch]:
-        batch = self._beside.popleft().result()
-        if batch is not None:
+        if (batch := self._beside.take()) is not None:
             yield batch
 
     def _finish(self, rows: Rows) -> Batch | None:
         self._times.convert(rows)
         return self._ordering.finish(rows)
-
-    def _wait(self) -> None:
-        """Until no other thread reads or writes anything of this."""
-        for batch in self._beside:
-            batch.result()
 
 
 def _body(item: Packet | Run, head: Head) -> memoryview:
