@@ -98,30 +98,28 @@ def kinds(batch: Batch) -> pa.DictionaryArray:
     there = batch.class_ids()
     names: dict[str, int] = {}
     of_class[there] = [names.setdefault(batch.classes[made].kind, len(names)) for made in there]
-    return _named(pa.array(of_class[batch.class_id]), names)
+    return _named(pa.array(batch.by_class(of_class)), names)
 
 
 def levels(batch: Batch) -> pa.DictionaryArray:
     """Of each record; null where it has none."""
-    numbers = batch.level.astype(np.int32)
-    nowhere = numbers == LEVEL_NAMES.index(None)
-    return _named(pa.array(numbers, mask=nowhere), LEVEL_NAMES[:-1])
+    nowhere = batch.level == LEVEL_NAMES.index(None)
+    return _named(pa.array(batch.level.astype(np.int32), mask=nowhere), LEVEL_NAMES[:-1])
 
 
 def who(batch: Batch) -> list[pa.Array]:
     """Columns WHO."""
     threads = batch.thread_id
-    nobody = threads < 0
-    unknown = nobody if nobody.any() else None
+    unknown = threads < 0 if threads.min(initial=0) < 0 else None
     columns = [pa.array(batch.cpu)]
     columns += [pa.array(numbers, mask=unknown) for numbers in (batch.pid, batch.tid)]
     there = batch.thread_ids()
     writers = [batch.threads[number] for number in there]
     for names in ([writer.process for writer in writers], [writer.thread for writer in writers]):
         known: dict[str, int] = {}
-        of_thread = np.zeros(len(batch.threads) + 1, np.int32)
+        of_thread = np.zeros(len(batch.threads), np.int32)
         of_thread[there] = [known.setdefault(name, len(known)) for name in names]
-        columns.append(_named(pa.array(of_thread[threads], mask=unknown), known))
+        columns.append(_named(pa.array(batch.by_thread(of_thread), mask=unknown), known))
     return columns
 
 

@@ -152,7 +152,7 @@ def _fields_of_begins(batch: Batch, begins: Array) -> pa.Array:
 
 def _exceptions(batch: Batch) -> pa.Array:
     """What each end says of an exception; null: there was none."""
-    own = batch.classes.column("own", "i4", lambda made: 4 * made.own)[batch.class_id]
+    own = batch.by_class(batch.classes.column("own", "i4", lambda made: 4 * made.own))
     rows = np.flatnonzero((batch.kind == _END) & (batch.size > own + 1))  # few: a text that is empty is one byte
     part = batch.some(rows)
     texts, places = pa.nulls(0, _TEXT), np.full(len(batch), -1)

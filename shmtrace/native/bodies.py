@@ -45,14 +45,17 @@ def spread(indices: int, count: int, places: int, target: int) -> int:
 
 
 def look_up(values: int, size: int, indices: int, count: int, target: int) -> int:
-    """The value of each of the indices: i32, -1 or more.  Values of 4 or 8 bytes; the first is of index -1."""
+    """The value of each of the indices: i32, -1 or more.  Values of 1, 4 or 8 bytes; the first is of index -1."""
     values += size
-    if size == 4:
+    if size == 8:
+        for number in range(count):
+            store64(target + 8 * number, load64(values + 8 * load_i32(indices + 4 * number)))
+    elif size == 4:
         for number in range(count):
             store32(target + 4 * number, load32(values + 4 * load_i32(indices + 4 * number)))
     else:
         for number in range(count):
-            store64(target + 8 * number, load64(values + 8 * load_i32(indices + 4 * number)))
+            do.store8(target + number, do.load8(values + load_i32(indices + 4 * number)))
     return 0
 
 

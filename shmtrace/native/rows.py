@@ -46,7 +46,8 @@ class CURSOR:
     begin: int = 88
     done: int = 96  # 1: nothing more comes
     writer: int = 104  # of the row before, -1 none,
-    thread: int = 112  # and who that is
+    thread: int = 112  # and who that is,
+    changes: int = 120  # as long as the writers have HASHED.changes
 
 
 class HASHED:
@@ -55,6 +56,7 @@ class HASHED:
     mask: int = 0
     keys: int = 8  # i64
     values: int = 16  # i32
+    changes: int = 24  # how often something else has been put into it
 
 
 class EXPECTED:
@@ -75,6 +77,15 @@ class TABLES:
     classes: int = 8  # i32 by id
     operations: int = 16  # i32
     writers: int = 24  # address of HASHED: CURSOR.scope | number, to thread
+
+
+class LANES:
+    """Lanes that are merged."""
+
+    count: int = 0
+    cursors: int = 8  # i64, addresses of CURSOR
+    heap: int = 16  # i64, numbers of the lanes that have more, in a heap by their keys
+    size: int = 24  # of the heap, -1: there is none yet
 
 
 class LINE:

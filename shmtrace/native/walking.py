@@ -15,7 +15,7 @@ from .msgpack import read_log
 from .primitives import apart, frozen, get64, inlined, load32, load64, padded, store16, store32, store64
 
 ROWS, TABLES, EXPECTED = frozen(shared.ROWS), frozen(shared.TABLES), frozen(shared.EXPECTED)
-CURSOR, LAST_KEY = frozen(shared.CURSOR), shared.LAST_KEY
+CURSOR, HASHED, LAST_KEY = frozen(shared.CURSOR), frozen(shared.HASHED), shared.LAST_KEY
 PACKET, PACKET_BYTES, RECORD_BYTES = frozen(wire.PACKET), wire.PACKET_BYTES, wire.RECORD_BYTES
 LIMIT_BYTES, LIMIT_NUMBERS = wire.LIMIT_BYTES, wire.LIMIT_NUMBERS
 BIAS, ANY, PROGRAMS, SKIPPED, SPECIAL = shared.BIAS, shared.ANY, shared.PROGRAMS, shared.SKIPPED, shared.SPECIAL
@@ -118,7 +118,6 @@ def advance(cursor: int, rows: int, tables: int, limit_key: int, inclusive: bool
     )  # fmt: skip
     packet, top = load64(cursor + CURSOR.packet), load64(cursor + CURSOR.top)
     lane, scope = load64(cursor + CURSOR.lane), load64(cursor + CURSOR.scope)
-    last_writer, thread = load64(cursor + CURSOR.writer), load64(cursor + CURSOR.thread)
     count, used = load64(rows + ROWS.count), load64(rows + ROWS.used)
     most, room = load64(rows + ROWS.limit), load64(rows + ROWS.room) - LOG_HEAD_BYTES
     data, all_cycles = load64(rows + ROWS.data), load64(rows + ROWS.cycles)
@@ -127,6 +126,10 @@ def advance(cursor: int, rows: int, tables: int, limit_key: int, inclusive: bool
     all_cpus, all_lanes = load64(rows + ROWS.cpus), load64(rows + ROWS.lanes)
     sizes, classes = load64(tables + TABLES.sizes), load64(tables + TABLES.classes)
     writers, operations = load64(tables + TABLES.writers), load64(tables + TABLES.operations)
+    last_writer, thread = load64(cursor + CURSOR.writer), load64(cursor + CURSOR.thread)
+    if load64(cursor + CURSOR.changes) != load64(writers + HASHED.changes):
+        last_writer = -1
+        store64(cursor + CURSOR.changes, load64(writers + HASHED.changes))
     key = top
     why = WALKED
     if load64(cursor + CURSOR.ahead) != 0:
@@ -213,5 +216,4 @@ def advance(cursor: int, rows: int, tables: int, limit_key: int, inclusive: bool
 
 def walk(cursor: int, rows: int, tables: int) -> int:
     """Makes rows of the records of one lane alone, see `advance`."""
-    store64(cursor + CURSOR.writer, -1)  # what is known of writers may have changed
     return advance(cursor, rows, tables, LAST_KEY, True)

@@ -132,24 +132,22 @@ class Batch:
     @functools.cached_property
     def pid(self) -> Array:
         """Process; 0: not known."""
-        return self._look_up(self.threads.column("pid", "i8", lambda thread: thread.pid), self.thread_id)
+        return self.by_thread(self.threads.column("pid", "i8", lambda thread: thread.pid))
 
     @functools.cached_property
     def tid(self) -> Array:
         """Thread; 0: not known."""
-        return self._look_up(self.threads.column("tid", "i8", lambda thread: thread.tid), self.thread_id)
+        return self.by_thread(self.threads.column("tid", "i8", lambda thread: thread.tid))
 
     @functools.cached_property
     def kind(self) -> Array:
         """Index of KINDS; 255: another."""
-        kinds = self.classes.column("kind", "u1", lambda made: _KIND_NUMBERS.get(made.kind, 255))
-        return kinds.take(self.class_id)
+        return self.by_class(self.classes.column("kind", "u1", lambda made: _KIND_NUMBERS.get(made.kind, 255)))
 
     @functools.cached_property
     def level(self) -> Array:
         """Index of LEVEL_NAMES."""
-        of_class = self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level))
-        levels: Array = of_class.take(self.class_id)
+        levels = self.by_class(self.classes.column("level", "u1", lambda made: LEVEL_NAMES.index(made.level)))
         logs = self.rows_of(LOG)
         levels[logs] = self.data[self.start[logs] + LOG_HEAD_BYTES - 1]
         return levels
@@ -160,7 +158,7 @@ class Batch:
         of_class = np.zeros(len(self.classes), np.int32)
         there = self.class_ids()
         of_class[there] = [names.setdefault(self.classes[made].name, len(names)) for made in there]
-        numbers = self._look_up(of_class, self.class_id)
+        numbers = self.by_class(of_class)
         logs = self.rows_of(LOG)
         begins, ends = self.start[logs] + LOG_HEAD_BYTES, self.start[logs] + self.size[logs]
         data = self.data.tobytes() if len(logs) else b""
@@ -220,6 +218,14 @@ class Batch:
         indices = np.ascontiguousarray(indices, np.int32)
         self.code["tally"](address_of(indices), len(indices), address_of(found))
         return found
+
+    def by_class(self, values: Array) -> Array:
+        """The value of each record's class, of 1, 4 or 8 bytes."""
+        return self._look_up(values, self.class_id)
+
+    def by_thread(self, values: Array) -> Array:
+        """The value of each record's thread, of 1, 4 or 8 bytes; 0: it is not known."""
+        return self._look_up(values, self.thread_id)
 
     def _look_up(self, values: Array, indices: Array) -> Array:
         """The value of each index; that of -1 is 0."""

@@ -16,14 +16,12 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-
 from ..native.rows import ALL_DONE, CURSOR, FULL, HERE_FULL, WALKED
 from .errors import NotATrace
 from .files import Directory, Lane, first_records, is_file, open_file, parsed
 from .merging import Origin, merge_boots, with_origin
 from .records import warn_of
-from .rows import Cursor, Leaps, Rows, address_of
+from .rows import Cursor, Lanes, Leaps, Rows
 from .spans import OWN_NUMBERS_BITS
 from .stream import Packet, Run
 from .walking import Decoder
@@ -157,16 +155,11 @@ def _read_directory(
 def _merged(decoder: Decoder, lanes: dict[str, Iterator[list[Item]]], most: int) -> Iterator[Rows]:
     """The rows of all lanes in the order of time, so many at a time."""
     walks = [_LaneWalk(decoder, number, place, batches) for number, (place, batches) in enumerate(lanes.items())]
-    cursors = np.array([walk.cursor.address for walk in walks], np.int64)
-    heap = np.empty(len(walks), np.int64)
+    merged = Lanes([walk.cursor for walk in walks])
     why = FULL
     while why != ALL_DONE:
         rows = Rows(most, BYTES_AT_ONCE, decoder.blocks)
-        while (
-            why := decoder.code["merge"](
-                address_of(cursors), len(walks), address_of(heap), rows.address, decoder.tables.address
-            )
-        ) >= 0:
+        while (why := decoder.code["merge"](merged.address, rows.address, decoder.tables.address)) >= 0:
             walks[why].go_on(rows)
         yield rows
 

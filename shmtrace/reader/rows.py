@@ -16,11 +16,11 @@ from .. import wire
 from ..layout import fields_of
 from ..native import functions, is_ready
 from ..native.plain import has_numba
-from ..native.rows import BIAS, CURSOR, EXPECTED, HASHED, OPEN_BYTES, PROGRAMS, ROWS, SPANS, TABLES, WIDE
+from ..native.rows import BIAS, CURSOR, EXPECTED, HASHED, LANES, OPEN_BYTES, PROGRAMS, ROWS, SPANS, TABLES, WIDE
 from .stream import RECORD, Head, Packet, packet_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .buffer import Buffer
     from .stream import Run
@@ -32,6 +32,7 @@ __all__ = [
     "Cursor",
     "Growing",
     "Hashed",
+    "Lanes",
     "OpenSpans",
     "Row",
     "Rows",
@@ -62,7 +63,7 @@ COLUMNS = {
 def jitted() -> dict[str, Callable[..., int]]:
     """The jitted functions, by name.  Calls are made without the GIL.  Without numba they are plain Python."""
     arguments = {
-        "leap": 4, "walk": 3, "put": 3, "convert": 3, "merge": 5, "finish": 5, "tally": 3, "spread": 4,
+        "leap": 4, "walk": 3, "put": 3, "convert": 3, "merge": 3, "finish": 5, "tally": 3, "spread": 4,
         "look_up": 5, "gather": 7, "split": 7, "pack": 6,
     }  # fmt: skip
     return {name: entry("reader", "reading", name, count) for name, count in arguments.items()}
@@ -262,7 +263,7 @@ class Cursor:
         self[CURSOR.base] = address_of(np.frombuffer(item.data, np.uint8))
         self[CURSOR.at] = self[CURSOR.end] = self[CURSOR.packet] = 0
         self[CURSOR.lane], self[CURSOR.scope] = item.lane, self._number << 32 | item.lane << 16
-        self[CURSOR.stop] = len(item.data)
+        self[CURSOR.stop], self[CURSOR.writer] = len(item.data), -1
         if isinstance(item, Packet):
             self[CURSOR.stop] = item.content_bytes
             self[CURSOR.ahead] = int(item.missing > 0 or item.missed > 0)
@@ -298,6 +299,21 @@ def signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
+class Lanes:
+    """Lanes whose rows are merged."""
+
+    def __init__(self, cursors: Sequence[Cursor]) -> None:
+        self._cursors = np.array([cursor.address for cursor in cursors], np.int64)
+        self._heap = np.empty(len(cursors), np.int64)
+        self.header = words(LANES)
+        self.address = address_of(self.header)
+        for field, value in (
+            (LANES.count, len(cursors)), (LANES.cursors, address_of(self._cursors)),
+            (LANES.heap, address_of(self._heap)), (LANES.size, -1),
+        ):  # fmt: skip
+            self.header[field // 8] = value
+
+
 class Hashed:
     """A hash table for jitted code."""
 
@@ -313,10 +329,12 @@ class Hashed:
         if 2 * self._count >= len(self._keys):
             self._resize(2 * len(self._keys))
         self._count += self._put(self.address, key, value)
+        self.header[HASHED.changes // 8] += 1
 
     def clear(self) -> None:
         """Nothing is in it."""
         self._count = 0
+        self.header[HASHED.changes // 8] += 1
         self._keys.fill(-1)
 
     def _resize(self, size: int) -> None:

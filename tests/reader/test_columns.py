@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import itertools
 import struct
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import msgpack
@@ -23,7 +21,7 @@ from reader.build import Trace, describe, small_trace
 from shmtrace import wire
 from shmtrace.export.jsonl import json_lines
 from shmtrace.export.text import encode, json_line, plain_fields
-from shmtrace.reader import NotATrace, columns, read, threads
+from shmtrace.reader import NotATrace, columns, read, threads, walking
 from shmtrace.reader.batch import KINDS, LEVEL_NAMES
 from shmtrace.reader.files import ignore
 from shmtrace.reader.shown import shown_fields
@@ -196,25 +194,34 @@ def test_threads_and_processes_are_forgotten_when_they_have_ended(tmp_path: Path
 
 
 class Late:
-    """A pool whose work is done when its result is wanted."""
+    """Calls that are made when their results are wanted."""
 
-    def __init__(self, _threads: int) -> None:
+    def __init__(self, function: Callable[[object], object]) -> None:
+        self._function = function
+        self._arguments: list[object] = []
+        self._results: list[object] = []
+
+    def __len__(self) -> int:
+        return len(self._arguments) + len(self._results)
+
+    def call(self, argument: object) -> None:
+        self._arguments.append(argument)
+
+    def wait(self) -> None:
+        self._results += [self._function(argument) for argument in self._arguments]
+        self._arguments.clear()
+
+    def take(self) -> object:
+        return self._results.pop(0) if self._results else self._function(self._arguments.pop(0))
+
+    def close(self) -> None:
         pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, work: Callable[..., object], *arguments: object) -> SimpleNamespace:
-        return SimpleNamespace(result=functools.cache(lambda: work(*arguments)))
 
 
 @many
 @given(st.lists(calls | steps_of_any, max_size=60))
 def test_what_another_thread_is_late_with_is_the_same(tmp_path: Path, made: list[Step]) -> None:
-    with mock.patch.object(threads, "MOST_THREADS", 0), mock.patch.object(columns, "ThreadPoolExecutor", Late):
+    with mock.patch.object(threads, "MOST_THREADS", 0), mock.patch.object(walking, "Beside", Late):
         check_all(build(made), tmp_path)
 
 
