@@ -168,7 +168,8 @@ def main() -> None:
             record(trace, options.events, options.processes)
         count = decode(trace)
         seconds = measure(trace, count, options.rounds)
-    print(f"{count:,} records; {', '.join(f'{name} {value}' for name, value in machine().items())}\n")
+        lanes = len(list(trace.glob("stream_*")))
+    print(f"{count:,} records; lanes {lanes}, {', '.join(f'{name} {value}' for name, value in machine().items())}\n")
     print("| way | seconds | times `columns` | cpu seconds | times | million records a cpu second |")
     print("|---|---:|---:|---:|---:|---:|")
     first, first_cpu = seconds["columns"]
