@@ -328,6 +328,7 @@ class Channel(_Handle):
     def close(self) -> None:
         """Stop recording from this process through this object.  Never fails; may be called twice."""
         self._use(None, self.name)
+        self.is_ambient = False  # a test or a cell that records what there is does not bring it back
 
     def __enter__(self) -> Self:
         return self

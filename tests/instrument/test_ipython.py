@@ -100,6 +100,12 @@ def test_processes_that_a_cell_starts_are_recorded(shell: Callable[[str], Any]) 
     assert [row.name for row in shell("_").result.rows] == ["child"]
 
 
+def test_what_was_closed_stays_closed(shell: Callable[[str], Any]) -> None:
+    shell("other = shmtrace.attach()\nstale = other.tracepoint('request', other='f64')\nother.close()").raise_error()
+    shell("%%shmtrace\nstale(0.5)\nrequest(1)\nother.event(b'')").raise_error()
+    assert [(row.name, row.count) for row in shell("_").result.rows] == [("request", 1)]
+
+
 def test_a_cell_that_fails_has_failed_and_shows_its_table(
     shell: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
