@@ -191,7 +191,8 @@ import shmtrace, time
 with shmtrace.record({str(tmp_path / "trace")!r}, name={channel_name!r}) as channel:
     channel.event(b"before")
     print("ready", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.01)  # the interpreter misses a signal for as long, if it comes just ahead of that
 """
     with commands.running("-c", program, command=[sys.executable]) as process:
         assert process.stdout is not None
