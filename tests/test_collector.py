@@ -124,6 +124,8 @@ def until_in(stream: Path, text: bytes) -> None:
     """Wait until a `cat` has written, lately, what it read."""
 
     def is_there() -> bool:
+        if not stream.exists():  # the channel is read before the shell has made the file
+            return False
         with stream.open("rb") as file:
             file.seek(max(stream.stat().st_size - 100_000, 0))
             return text in file.read()
