@@ -37,7 +37,8 @@ def redirected(channel: Channel) -> Iterator[None]:
         for found in others:  # they attached in the block
             found.follow(attach().state())
         for found, state in states.values():
-            found.follow(state)
+            if found.is_ambient:  # else it was closed in the block
+                found.follow(state)
 
 
 def _attached() -> list[Channel]:

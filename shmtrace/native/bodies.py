@@ -88,10 +88,10 @@ def split(data: int, starts: int, picked: int, count: int, ahead: int, operation
                 at += operation
                 end = at
             elif operation == TEXT:
-                step_bytes = 8
-                while step_bytes == 8:  # of bytes behind the last body there are more than that
-                    step_bytes = do.first_zero(get64(data + at))
-                    at += step_bytes
+                zero = 8
+                while zero == 8:  # a word may reach beyond the last body, behind which there is room
+                    zero = do.first_zero(get64(data + at))
+                    at += zero
                 end = at
                 at += 1
             else:

@@ -153,7 +153,7 @@ END, TEXT, COUNTED = 0, -2, -3
 # why a walk stopped: nothing is left; the packet is damaged; it is at a record that jitted code makes no row of; or at
 # one that makes no sense; something is to be told first; the rows are full; another lane is to go first
 WALKED, DAMAGED, HERE_SPECIAL, HERE_BAD, HERE_AHEAD, HERE_FULL, LATER = range(7)
-FIRST_KEY, LAST_KEY = -(1 << 63), (1 << 63) - 1
+FIRST_KEY, LAST_KEY = BIAS, ~BIAS
 # in SPANS.kinds
 KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEXT = range(7)
 KIND_FUNCTION, KIND_CALL, KIND_RETURN, KIND_UNWIND = range(7, 11)  # nothing is above these

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ class Beside(Generic[Argument, Result]):
         self._done: SimpleQueue[tuple[Result] | BaseException] = SimpleQueue()
         self._results: deque[tuple[Result] | BaseException] = deque()
         self._open = 0  # calls that may not have ended
-        self._thread: threading.Thread | None = None
+        self._end: Callable[[], object] | None = None
 
     def __len__(self) -> int:
         """Calls whose results have not been taken."""
@@ -33,9 +34,11 @@ class Beside(Generic[Argument, Result]):
 
     def call(self, argument: Argument) -> None:
         """Lets the other thread call the function."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="shmtrace-reader", daemon=True)
-            self._thread.start()
+        if self._end is None:
+            thread = threading.Thread(target=self._work, name="shmtrace-reader", daemon=True)
+            thread.start()
+            # Also when the program ends ahead of that: later, nobody who is waited for gets the GIL any more.
+            self._end = weakref.finalize(self, _end, self._given, thread)
         self._open += 1
         self._given.put((argument,))
 
@@ -57,10 +60,8 @@ class Beside(Generic[Argument, Result]):
 
     def close(self) -> None:
         """Ends the thread, which finishes its calls first."""
-        if self._thread is not None:
-            self._given.put(None)
-            self._thread.join()
-            self._thread = None
+        if self._end is not None:
+            self._end()  # once
 
     def _work(self) -> None:
         while (argument := self._given.get()) is not None:
@@ -69,3 +70,8 @@ class Beside(Generic[Argument, Result]):
             except BaseException as error:  # noqa: BLE001  # whoever takes the result gets it
                 self._done.put(error)
             argument = None  # is in use as long as it has a name
+
+
+def _end(given: SimpleQueue[Any], thread: threading.Thread) -> None:
+    given.put(None)
+    thread.join()

@@ -106,6 +106,18 @@ def test_what_was_closed_stays_closed(shell: Callable[[str], Any]) -> None:
     assert [(row.name, row.count) for row in shell("_").result.rows] == [("request", 1)]
 
 
+def test_what_a_cell_closes_stays_closed(
+    shell: Callable[[str], Any], channel_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shmtrace.create_channel(channel_name):
+        monkeypatch.setenv("SHMTRACE", channel_name)
+        shell("other = shmtrace.attach()").raise_error()
+        assert shell("other.segment is not None").result
+        shell("%%shmtrace\nother.event(b'')\nother.close()").raise_error()
+        assert shell("other.segment is None").result
+    shmtrace.remove_channel(channel_name)
+
+
 def test_a_cell_that_fails_has_failed_and_shows_its_table(
     shell: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
+import commands
 from reader.build import Trace
 from shmtrace.reader import columns
 from shmtrace.reader.beside import Beside
@@ -24,6 +26,16 @@ pytestmark = pytest.mark.timeout(100)
 
 def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "shmtrace-reader"]
+
+
+def saved(directory: Path) -> Path:
+    """A trace of some batches of ten."""
+    trace = Trace()
+    lane = trace.lane().writer(1, pid=1)
+    for number in range(100):
+        lane.at(number).blob(b"", writer=1)
+    lane.packet()
+    return trace.save_directory(directory / "trace")
 
 
 def test_results_come_in_order_and_errors_where_they_belong() -> None:
@@ -63,14 +75,18 @@ def test_it_holds_nothing_that_it_has_been_given() -> None:
 
 
 def test_no_thread_is_left_when_a_trace_is_read_in_part(tmp_path: Path) -> None:
-    trace = Trace()
-    lane = trace.lane().writer(1, pid=1)
-    for number in range(100):
-        lane.at(number).blob(b"", writer=1)
-    lane.packet()
-    with contextlib.closing(
-        cast("Generator[Batch]", columns.read(trace.save_directory(tmp_path / "trace"), rows=10))
-    ) as batches:
+    with contextlib.closing(cast("Generator[Batch]", columns.read(saved(tmp_path), rows=10))) as batches:
         next(batches)
         assert readers()
     assert not readers()
+
+
+def test_a_program_ends_that_has_read_a_trace_in_part(tmp_path: Path) -> None:
+    program = f"""
+import builtins
+from shmtrace.reader import columns
+builtins.kept = columns.read({str(saved(tmp_path))!r}, rows=10)  # until the very end
+next(builtins.kept)
+"""
+    done = commands.run("-c", program, command=[sys.executable])
+    assert (done.returncode, done.stderr) == (0, "")
