@@ -328,7 +328,7 @@ class Span(Event):
 
     def start(self, body: bytes | None) -> int:
         """Begin with fields that are encoded; the span's number, 0: it is not recorded."""
-        if body is None or not (self._is_on or self._is_attached_late()):
+        if body is None or not ((self._is_on and hasattr(self, "_start")) or self._is_attached_late()):
             return 0
         self._channel.tell_context()
         return int(self._start(bytes(wire.KIND_BYTES["begin"]) + body))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import commands
 import shmtrace
 
 if TYPE_CHECKING:
@@ -116,6 +118,21 @@ def test_what_a_cell_closes_stays_closed(
         shell("%%shmtrace\nother.event(b'')\nother.close()").raise_error()
         assert shell("other.segment is None").result
     shmtrace.remove_channel(channel_name)
+
+
+@pytest.mark.heavy  # it compiles
+@pytest.mark.timeout(300)
+def test_a_span_of_a_time_without_object_code_is_recorded(tmp_path: Path) -> None:
+    program = f"""
+import shmtrace
+from shmtrace.instrument.redirect import redirected
+load = shmtrace.attach().span("load", shard="u8")
+with shmtrace.record({str(tmp_path / "trace")!r}) as made, redirected(made), load(1):
+    pass
+"""
+    done = commands.run("-c", program, command=[sys.executable], SHMTRACE_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert [record.kind for record in shmtrace.read(tmp_path / "trace")] == ["begin", "end"]
 
 
 def test_a_cell_that_fails_has_failed_and_shows_its_table(
