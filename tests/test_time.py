@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,7 @@ import shmtrace
 from judge import Event, events
 from recording import collected, end, reading, recorded
 from shmtrace import clock, layout
+from shmtrace.context import CLOCK_LIMIT
 from shmtrace.layout import CONTROL, LANE
 from shmtrace.reader.stream import Packet, Parser, heads
 
@@ -29,6 +31,26 @@ HOUR_S = 3600
 SECOND_NS = 10**9
 READER_NS = 20_000
 PPM = 20
+STOPPED_AHEAD_OF_P2 = """
+import os, signal, sys
+from shmtrace.native import functions, steps
+
+armed = False
+
+def watch(step):
+    if armed and steps.STEPS[step] == "P2":
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+steps.watch(watch)
+functions("producer")
+
+import shmtrace
+
+channel = shmtrace.open_channel(sys.argv[1])
+assert channel.event(b"first")
+armed = True
+assert channel.event(b"stopped")
+"""
 EVENTS, PAUSE_S = 300, 0.007  # more than two seconds: two intervals between clock records, and the ends
 
 
@@ -214,6 +236,31 @@ def test_a_clock_that_runs_back_does_not_take_a_lane_with_it(
         assert channel.event(b"still ahead")
     cycles = [record.cycles for record in shmtrace.read(tmp_path / "trace")]
     assert cycles[0] < cycles[1] == cycles[2] == ahead
+    assert channel.stats()["damaged_words"] == 0
+
+
+@pytest.mark.timeout(120)  # a cold cache is filled with code that is compiled for this
+def test_who_was_stopped_ahead_of_a_lane_does_not_take_its_time_into_it(
+    monkeypatch: pytest.MonkeyPatch, channel_name: str, tmp_path: Path
+) -> None:
+    """It has read the clock, and for longer than any last stamp may be ahead of that others write, and are sent."""
+    monkeypatch.setenv("SHMTRACE_CPU", "0")  # one lane
+    channel = shmtrace.create_channel(channel_name, page_size=4096, pages=16, flush_ms=10)
+    kind = clock.choose_clock()
+    with recorded(channel, tmp_path / "trace"):
+        with commands.running(channel.name, command=[sys.executable, "-c", STOPPED_AHEAD_OF_P2]) as stopped:
+            assert os.WIFSTOPPED(os.waitpid(stopped.pid, os.WUNTRACED)[1])
+            limit = clock.read_clocks(kind)[0] + CLOCK_LIMIT
+            assert channel.event(b"meanwhile")
+            commands.until(lambda: clock.read_clocks(kind)[0] > limit)
+            assert channel.event(b"long after")
+            commands.until(lambda: channel.stats()["delivered"] == 3)
+            stopped.send_signal(signal.SIGCONT)
+            assert end(stopped) == ""
+        assert channel.event(b"last")
+    records = list(shmtrace.read(tmp_path / "trace"))
+    assert [record.fields["blob"] for record in records] == [b"first", b"meanwhile", b"long after", b"stopped", b"last"]
+    assert sorted(record.cycles for record in records) == [record.cycles for record in records]
     assert channel.stats()["damaged_words"] == 0
 
 

@@ -14,6 +14,7 @@ from ..native.lanes import (
     current_cpu,
     give_back,
     inlined,
+    now,
     padded,
     put_header,
     registered,
@@ -78,7 +79,7 @@ def open_record(context: int, identifier: int, size: int) -> tuple[int, int, int
     if not likely(me != 0):
         me = call1(load64(table() + KERNELS.register), context)
     need = RECORD_BYTES + padded(size)
-    cpu = current_cpu(context)
+    stamp, cpu = now(context), current_cpu(context)
     lane, position, found = take_first(context, me, slot_of(context, cpu), need)
     if not likely(found):
         out = place_out()
@@ -87,7 +88,7 @@ def open_record(context: int, identifier: int, size: int) -> tuple[int, int, int
             return 0, 0, 0
         position, cpu = load64(out), load64(out + 8)
     target = address_of_position(context, position)
-    put_header(context, lane, target, identifier, cpu, me, size)
+    put_header(context, lane, target, stamp, identifier, cpu, me, size)
     return lane, target + RECORD_BYTES, position + need
 
 

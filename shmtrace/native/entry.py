@@ -49,6 +49,7 @@ from .lanes import (
     lane_at,
     may_wait,
     monotonic,
+    now,
     owner_word,
     padded,
     put_header,
@@ -307,7 +308,8 @@ def settle_reservation(context: int, lane: int, position: int, cpu: int, size: i
     recorded = size >= 0 and not is_off(context)
     if recorded:
         me = load64(lane + LANE.owner)
-        put_header(context, lane, address_of_position(context, position), ID_BLOB, cpu, me, size)
+        target = address_of_position(context, position)
+        put_header(context, lane, target, now(context), ID_BLOB, cpu, me, size)
         commit(lane, position + RECORD_BYTES + padded(size))
     give_back(lane)
     return recorded

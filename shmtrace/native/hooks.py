@@ -21,6 +21,7 @@ from .lanes import (
     apart,
     current_cpu,
     inlined,
+    now,
     padded,
     put_header,
     take,
@@ -97,12 +98,12 @@ def write_number(cell: int, number: int) -> bool:
     me = me_of(context)
     if not likely(me != 0):
         return False
-    cpu = current_cpu(context)
+    stamp, cpu = now(context), current_cpu(context)
     lane, position = take(context, me, cpu, RECORD_BYTES + padded(NUMBER_BYTES))
     if not likely(lane > FULL):
         return write_again(cell, me, lane, number)
     target = address_of_position(context, position)
-    put_header(context, lane, target, load64(cell + EVENT.id), cpu, me, NUMBER_BYTES)
+    put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, NUMBER_BYTES)
     do.put64(target + RECORD_BYTES, number)
     end_record(lane, position, NUMBER_BYTES)
     return True

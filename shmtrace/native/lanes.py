@@ -7,6 +7,7 @@ steps.py, by which tests kill a process there.)
     V1   number     CAS writer.identity 0 -> me, once a thread   killed: freed like that of any process that is dead
     V2   names      store tid, start time and names of the entry
     P1   look       load the recording switch                    off: return
+    P1a  clock      read the clock; whoever is stopped here has an old time, and holds nothing
     P2   take       CAS lane.owner 0 -> me, acquire              killed from here on: the collector gives the lane back
     P3   look again load the recording switch, under the lane    after it has taken every lane, nothing is committed
     P4   read       load position; check its bounds              a damaged lane is passed over
@@ -16,9 +17,12 @@ steps.py, by which tests kill a process there.)
     P8   successor  store old page.next (no page: lane.first)
     P9   switch     store position (sequence + 1, page, 0), release: the old page is full, the chain is longer by one
     P9a  wake       full fence; if the collector is asleep, sem_post(full)
-    P10  record     clock, last stamp, (P10a) header, payload: behind the position, so it does not exist
+    P10  record     last stamp, (P10a) header, payload: behind the position, so it does not exist
     P11  commit     store position, release                      killed: the record is in
     P12  give back  store lane.owner = 0, release                (P13: what comes after it)
+
+The clock is read ahead of the lane, where it does not have to wait for the compare-and-swap.  Only who finds a later
+last stamp in the lane reads it again.
 
 P4 to P9 of a full page are the slow path; the fast path is P1 to P4 and P10 to P12: one locked instruction.
 
@@ -560,9 +564,16 @@ def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
 
 
 @apart
-def bounded_stamp(context: int, stamp: int, last: int) -> int:
-    """A stamp not below the lane's last one, which is not believed when it lies far ahead."""
+def later_stamp(context: int, last: int) -> int:
+    """A stamp not below the lane's last one, which is not believed when it lies far ahead.
+
+    The clock is read again: whoever was interrupted ahead of P2, for however long, has an old time, and others may have
+    been in the lane since.
+    """
     do.cold()
+    stamp = now(context)
+    if stamp >= last:
+        return stamp
     limit = stamp + read64(context + CONTEXT.clock_limit)
     if last > limit:
         do.add64(read64(context + CONTEXT.control) + CONTROL.damaged, 1)
@@ -578,15 +589,14 @@ def address_of_position(context: int, position: int) -> int:
 
 
 @inlined
-def stamp_record(context: int, lane: int) -> int:
+def settle_stamp(context: int, lane: int, stamp: int) -> int:
     """P10: the record's time, kept as the lane's last stamp, before the commit.
 
-    The clock is read without ordering, so that it may run back by some cycles where the lane came from another cpu.
+    The clock was read ahead of the lane, and without ordering, so that it may lie behind what others wrote there.
     """
-    stamp = now(context)
     last = load64(lane + LANE.last_stamp)
     if not likely(stamp >= last):
-        stamp = bounded_stamp(context, stamp, last)
+        stamp = later_stamp(context, last)
     step(STEP.P10)
     store64(lane + LANE.last_stamp, stamp)
     return stamp
@@ -622,9 +632,9 @@ def copy_short(target: int, source: int, size: int) -> None:
 
 
 @inlined
-def put_header(context: int, lane: int, target: int, identifier: int, cpu: int, me: int, size: int) -> None:
-    """P10: the header of a record whose lane is held."""
-    do.write64(target + RECORD.cycles, stamp_record(context, lane))
+def put_header(context: int, lane: int, target: int, stamp: int, identifier: int, cpu: int, me: int, size: int) -> None:
+    """P10: the header of a record whose lane is held, and whose clock reads `stamp` (P1a)."""
+    do.write64(target + RECORD.cycles, settle_stamp(context, lane, stamp))
     do.write64(
         target + RECORD.id,
         identifier | ((cpu & CPU_ID_MASK) << 16) | ((me & WRITER_BITS_MASK) << 32) | (size << 48),
@@ -645,12 +655,12 @@ def record(context: int, me: int, identifier: int, data: int, size: int) -> int:
     `size` was checked; `me` comes from `registered` or `register`.
     """
     need = RECORD_BYTES + padded(size)
-    cpu = current_cpu(context)
+    stamp, cpu = now(context), current_cpu(context)
     lane, position = take(context, me, cpu, need)
     if not likely(lane > FULL):
         return lane
     target = address_of_position(context, position)
-    put_header(context, lane, target, identifier, cpu, me, size)
+    put_header(context, lane, target, stamp, identifier, cpu, me, size)
     step(STEP.P10a)
     copy_short(target + RECORD_BYTES, data, size)
     commit(lane, position + need)

@@ -27,6 +27,7 @@ from .lanes import (
     copy_short,
     current_cpu,
     inlined,
+    now,
     padded,
     put_header,
     take,
@@ -96,12 +97,12 @@ def begin_span(cell: int, source: int, encoded: int, size: int, place: int) -> i
     first = span | (load32(place + PLACE.context) << 32)
     second = parent | (load32(place + PLACE.task) << 32)
     size += BEGIN_BYTES
-    cpu = current_cpu(context)
+    stamp, cpu = now(context), current_cpu(context)
     lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
     if not likely(lane > FULL):
         return span if begin_again(cell, me, lane, first, second, source, encoded, size) else 0
     target = address_of_position(context, position)
-    put_header(context, lane, target, load64(cell + EVENT.id), cpu, me, size)
+    put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, size)
     at = target + RECORD_BYTES
     do.put64(at, first)
     do.put64(at + 8, second)
@@ -154,13 +155,13 @@ def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
     me = me_of(context)
     if not likely(me != 0):
         return False
-    cpu = current_cpu(context)
+    stamp, cpu = now(context), current_cpu(context)
     size = PLACE_WORD_BYTES + 1
     lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
     if not likely(lane > FULL):
         return end_again(other, me, lane, word)
     target = address_of_position(context, position)
-    put_header(context, lane, target, load64(other + EVENT.id), cpu, me, size)
+    put_header(context, lane, target, stamp, load64(other + EVENT.id), cpu, me, size)
     do.put64(target + RECORD_BYTES, word)
     do.put64(target + RECORD_BYTES + PLACE_WORD_BYTES, 0)
     end_record(lane, position, size)

@@ -23,6 +23,7 @@ from .lanes import (
     RECORD_BYTES,
     address_of_position,
     current_cpu,
+    now,
     padded,
     put_header,
     take,
@@ -74,14 +75,14 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
         word = place_word(place)
         if needs_telling(cell, place):
             return call_python(cell, args, count, names)
-    cpu = current_cpu(context)
+    stamp, cpu = now(context), current_cpu(context)
     lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
     if not likely(lane > FULL):
         if lane == FULL:  # Python makes one piece of it, which can be tried again
             return call_python(cell, args, count, names)
         return try_harder(context, me, 0, 0, 0, lane)
     target = address_of_position(context, position)
-    put_header(context, lane, target, load64(cell + EVENT.id), cpu, me, size)
+    put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, size)
     at = target + RECORD_BYTES
     do.put64(at, word)
     put_all(cell, at + PLACE_WORD_BYTES, at + padded(size), converted)

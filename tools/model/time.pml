@@ -1,10 +1,12 @@
-/* Time in a lane: steps P10 to P12 of shmtrace/native/lanes.py, C1 and C4 to C7 of collect.py, with SIGKILL between any
+/* Time in a lane: steps P1a to P12 of shmtrace/native/lanes.py, C1 and C4 to C7 of collect.py, with SIGKILL between any
    two of them.  One lane with one page, which is enough: time stamps know nothing of pages.  Two producers take turns
-   in the lane; the clock is read without ordering, so that it may say a moment less than another cpu saw already.
+   in the lane; the clock is read without ordering, so that it may say a moment less than another cpu saw already, and
+   ahead of the lane, so that it may be old by the time that the lane is taken.
 
    Time must never run backwards in what the lane holds (the reader), and the collector must not take a sound record for
-   damage: it refuses one that is older than the last one that it sent (`walk`).  And what the totals say was delivered is
-   what was delivered. */
+   damage: it refuses one that is older than the last one that it sent (`walk`).  Nor must a producer take a sound last
+   stamp for damage, which it does when that lies more than a limit ahead of the clock.  And what the totals say was
+   delivered is what was delivered. */
 
 #ifndef EVENTS
 #define EVENTS 2               /* of each of the two producers */
@@ -18,6 +20,7 @@
 #define RECORDS (2 * EVENTS)
 #define TICKS (RECORDS + 1)
 #define COLLECTOR 3
+#define SKEW 1                 /* by how much the clock of a cpu may lie behind another's */
 
 byte owner, position, last_stamp;
 byte stamp[RECORDS];                                   /* of the records in the page */
@@ -30,18 +33,30 @@ byte clock = 1;
 byte expected, newest, got;                            /* the reader's: next packet, last stamp, records */
 bool dead[2], done[2], struck;
 
+inline read_clock() {
+  atomic { if :: now = clock :: clock > SKEW -> now = clock - SKEW :: clock < TICKS -> clock++; now = clock fi }
+}
+
 proctype Producer(byte me) {
   byte event, now;
   {
   do
   :: event < EVENTS ->
+     read_clock();                                                     /* P1a clock */
      if
      :: atomic { owner == 0 -> owner = me }                            /* P2 take */
      :: atomic { owner != 0 -> goto over }
      fi;
-     atomic { if :: now = clock :: clock > 1 -> now = clock - 1 :: clock < TICKS -> clock++; now = clock fi };      /* P10 record: clock */
 #ifndef NO_CLAMP
-     now = (now < last_stamp -> last_stamp : now);                     /* P10 record: not below the last stamp */
+     if
+     :: now < last_stamp ->                                            /* P10 record: not below the last stamp */
+#ifndef CLOCK_ONCE
+        read_clock();                                                  /* P10 record: the clock once more */
+#endif
+        assert(last_stamp <= now + SKEW);                              /* else it is not believed */
+        now = (now < last_stamp -> last_stamp : now)
+     :: else
+     fi;
 #endif
 #ifndef STAMP_AFTER_COMMIT
      last_stamp = now;                                                 /* P10 record: last stamp */
