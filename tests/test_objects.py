@@ -30,6 +30,7 @@ from shmtrace.native import objects
 sys.version_info = real
 objects._has_float = objects._has_items = objects._has_name = objects._has_self = lambda: False
 objects._find_context = lambda: (0, 0, 0)
+objects._find_ascii = lambda: 0
 """
 LACKS = """
 from shmtrace.native import objects
@@ -40,7 +41,8 @@ RECORDS = """
 import contextvars
 import shmtrace
 from shmtrace.native import access
-assert access.COUNT_BITS == access.INTEGERS == access.FLOAT_VALUE == access.TUPLE_ITEMS == access.CONTEXT_AT == 0
+assert access.COUNT_BITS == access.INTEGERS == access.FLOAT_VALUE == access.TUPLE_ITEMS == 0
+assert access.ASCII_BITS == access.CONTEXT_AT == 0
 with shmtrace.record("trace") as channel:
     request = channel.tracepoint("request", status="i64", latency="f64", path="str", raw="bytes", ok="bool")
     load = channel.span("load", shard="u32")
@@ -98,6 +100,15 @@ def test_a_field_that_lies_elsewhere_is_noticed(
     assert proof()
     monkeypatch.setattr(objects, constant, wrong)
     assert not proof()
+
+
+@pytest.mark.parametrize(
+    ("constant", "wrong"), [("TEXT_STATE", objects.VAR_SIZE), ("TEXT_DATA", objects.TEXT_DATA - 8)]
+)
+def test_a_text_that_is_kept_otherwise_is_noticed(constant: str, wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert objects._find_ascii()
+    monkeypatch.setattr(objects, constant, wrong)
+    assert not objects._find_ascii()
 
 
 def test_integers_of_another_version_are_noticed() -> None:

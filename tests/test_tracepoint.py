@@ -32,6 +32,12 @@ class Color(enum.Enum):
     GREEN = 1
 
 
+class Text(str):
+    """Its objects have their characters elsewhere."""
+
+    __slots__ = ()
+
+
 class Priority(enum.IntEnum):
     """Its members are."""
 
@@ -81,6 +87,15 @@ def test_an_embedded_nul_and_a_lone_surrogate_become_the_replacement_character(t
             assert text(value)
     found = [record.fields["value"] for record in trace.named("text")]
     assert found == ["a\ufffdb", "\ufffd", "a\ufffdb", "long enough for another way \ufffd"]
+
+
+def test_a_text_is_recorded_however_the_interpreter_keeps_it(tmp_path: Path) -> None:
+    texts = ["", "plain", "x" * 100, "caf\xe9", "\u0101b", "\U0001f600", Text(""), Text("plain"), Text("caf\xe9")]
+    with written(tmp_path / "trace") as trace:
+        text = trace.channel.tracepoint("text", value="str")
+        assert all(text(value) and trace.channel.log(value, value=value) for value in texts)
+    assert [record.fields["value"] for record in trace.named("text")] == texts
+    assert [(record.name, record.fields["value"]) for record in trace.of_kind("log")] == [(t, t) for t in texts]
 
 
 def test_members_of_enumerations_are_recorded_by_their_number_and_shown_by_their_label(tmp_path: Path) -> None:
@@ -274,7 +289,13 @@ def test_counters_record_floats_and_nothing_else(tmp_path: Path) -> None:
         assert depth(2**60)
         with pytest.raises(TypeError, match="queue depth: value='x': must be a number"):
             depth("x")  # type: ignore[arg-type]  # which is the point
-    assert [record.fields["value"] for record in trace.of_kind("counter")] == [17, -2.5, 2.0**60]
+        assert depth(0)
+        assert depth(-(2**30) + 1)
+        assert depth(2**62 + 1)
+        assert depth(True)
+    found = [record.fields["value"] for record in trace.of_kind("counter")]
+    assert found == [17, -2.5, 2.0**60, 0, 1.0 - 2**30, 2.0**62, 1]
+    assert all(type(value) is float for value in found)
 
 
 def test_closing_a_channel_ends_its_tracepoints(tmp_path: Path) -> None:

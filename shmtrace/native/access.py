@@ -13,10 +13,11 @@ HAS_GIL, COUNT = objects.HAS_GIL, objects.COUNT
 OBJECT_SLOT, OBJECT_TYPE, BYTES_DATA = objects.OBJECT_SLOT, objects.OBJECT_TYPE, objects.BYTES_DATA
 VAR_SIZE, VAR_BYTES = objects.VAR_SIZE, objects.VAR_BYTES
 INTEGER_HEAD, INTEGER_DIGIT = objects.INTEGER_HEAD, objects.INTEGER_DIGIT
+TEXT_STATE, TEXT_DATA = objects.TEXT_STATE, objects.TEXT_DATA
 PROVED = objects.prove()
 COUNT_BITS, IMMORTAL, INTEGERS = PROVED["count_bits"], PROVED["immortal"] != 0, PROVED["integers"]
 FLOAT_VALUE, TUPLE_ITEMS, TYPE_NAME = PROVED["float"], PROVED["items"], PROVED["type_name"]
-METHOD_SELF, TEXT_BYTES = PROVED["method_self"], PROVED["text"]
+METHOD_SELF, TEXT_BYTES, ASCII_BITS = PROVED["method_self"], PROVED["text"], PROVED["ascii"]
 CODE_WORDS = PROVED["words"]
 CONTEXT_AT, ENTERED_AT, VERSION_AT = PROVED["context"], PROVED["entered"], PROVED["version"]
 IMMORTAL_COUNT = 1 << 31  # and above, of 32 bits
@@ -137,15 +138,24 @@ def any_integer(value: int) -> int:
 
 
 @inlined
+def short_integer(value: int) -> int:
+    """The number of an int of one digit; NO_VALUE if it has more."""
+    head = load64(value + INTEGER_HEAD)
+    if INTEGERS == TAGGED:
+        if likely(head < COMPACT):
+            return load32(value + INTEGER_DIGIT) * (1 - (head & SIGN_MASK))
+    elif likely(-1 <= head <= 1):
+        return load32(value + INTEGER_DIGIT) * head if head != 0 else 0
+    return NO_VALUE
+
+
+@inlined
 def integer(value: int) -> int:
     """The number of an object; NO_VALUE if the code cannot tell."""
     if INTEGERS != ASKED and likely(type_of(value) == integer_type()):
-        head = load64(value + INTEGER_HEAD)
-        if INTEGERS == TAGGED:
-            if likely(head < COMPACT):
-                return load32(value + INTEGER_DIGIT) * (1 - (head & SIGN_MASK))
-        elif likely(-1 <= head <= 1):
-            return load32(value + INTEGER_DIGIT) * head if head != 0 else 0
+        number = short_integer(value)
+        if likely(number != NO_VALUE):
+            return number
     return any_integer(value)
 
 
@@ -161,10 +171,28 @@ def any_double(value: int) -> int:
 
 @inlined
 def double(value: int) -> int:
-    """The same, without a call where it is a float."""
+    """The same, without a call where it is a float or a short int."""
     if FLOAT_VALUE != 0 and likely(type_of(value) == float_type()):
         return load64(value + FLOAT_VALUE)
+    if INTEGERS != ASKED and likely(type_of(value) == integer_type()):
+        number = short_integer(value)
+        if likely(number != NO_VALUE):
+            return do.double_of(number)
     return any_double(value)
+
+
+@inlined
+def text_of(value: int, out: int) -> tuple[int, int]:
+    """Address and length of a str's UTF-8; 0 and 0 if it has none.  `out` is a word to be used."""
+    if ASCII_BITS != 0 and likely(
+        type_of(value) == text_type() and load32(value + TEXT_STATE) & ASCII_BITS == ASCII_BITS
+    ):
+        return value + TEXT_DATA, load64(value + VAR_SIZE)
+    text = PyUnicode_AsUTF8AndSize(value, out)
+    if not likely(text != 0):
+        PyErr_Clear()
+        return 0, 0
+    return text, load64(out)
 
 
 @inlined

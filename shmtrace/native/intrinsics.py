@@ -430,6 +430,16 @@ def as_single(typingctx: Any, bits: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def double_of(typingctx: Any, number: Any) -> Any:
+    """The 64 bits of the double that is nearest to an integer."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.sitofp(args[0], ir.DoubleType()), _I64)
+
+    return types.int64(types.int64), generate
+
+
 def external_double(symbol: str) -> Any:
     """A C function that takes a pointer and gives a double; its 64 bits."""
 

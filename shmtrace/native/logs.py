@@ -7,8 +7,6 @@ from . import intrinsics as do
 from .access import (
     NO_VALUE,
     VAR_SIZE,
-    PyErr_Clear,
-    PyUnicode_AsUTF8AndSize,
     boolean,
     double,
     float_type,
@@ -20,6 +18,7 @@ from .access import (
     py_false,
     py_none,
     py_true,
+    text_of,
     text_type,
     type_of,
 )
@@ -37,13 +36,8 @@ log_buffer = do.room(LOG_BYTES + 32)  # the numbers need not look
 @inlined
 def pack_text(at: int, end: int, value: int) -> int:
     """A str; the address behind it, 0 if Python must do it."""
-    length = pointer_out()
-    text = PyUnicode_AsUTF8AndSize(value, length)
-    if not likely(text != 0):
-        PyErr_Clear()
-        return 0
-    size = load64(length)
-    if not likely(at + size + 3 <= end):
+    text, size = text_of(value, pointer_out())
+    if not likely(text != 0 and at + size + 3 <= end):
         return 0
     if likely(size < 32):
         do.store8(at, 0xA0 | size)

@@ -17,6 +17,9 @@
 
 A build without a GIL has a longer head, which ends with ob_type as well; nobody but the interpreter counts there.
 
+A str that is ASCII and in one piece, as nearly all are, has its length where a PyVarObject has its size, then a hash,
+32 bits that say what it is, and its text behind the head; which of the bits say so is looked for.
+
 A code object has the address of the words that tools keep with it, their number ahead of them; where, is looked for.
 
 All this is proved on live objects by `prove`, in each process that compiles for us and in no other: object code is that
@@ -49,6 +52,8 @@ FLOAT_VALUE = object.__basicsize__
 INTEGER_HEAD = object.__basicsize__
 INTEGER_DIGIT = INTEGER_HEAD + 8
 TYPE_NAME = VAR_BYTES  # tp_name
+TEXT_STATE = object.__basicsize__ + 16
+TEXT_DATA = str.__sizeof__("") - 1  # of one that is ASCII
 METHOD_SELF = object.__basicsize__ + 8
 BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE = 80, 0, 16  # struct Py_buffer: buf, obj, len, ...
 TEXT_BYTES = 8  # at least so many may be read where a str's UTF-8 begins: memory is given out in pieces of 16 bytes
@@ -181,6 +186,29 @@ def _has_self() -> bool:
     return _word(owner.append, METHOD_SELF) == _word(bound, METHOD_SELF) == id(owner)
 
 
+def _find_ascii() -> int:
+    """Bits of a str's state that are all set if, and only if, it is ASCII and in one piece; 0 if that is in doubt."""
+
+    class Text(str):
+        __slots__ = ()
+
+    def state(text: str) -> int:
+        return ctypes.c_uint32.from_address(id(text) + TEXT_STATE).value
+
+    one = "".join(map(chr, range(1, 100)))  # not interned
+    plain = ("", "a", "abc", one, one[:2], one[50:], sys.intern(one[1:]))
+    is_so = all(
+        _word(text, VAR_SIZE) == len(text)
+        and ctypes.string_at(id(text) + TEXT_DATA, len(text) + 1) == text.encode() + b"\0"
+        for text in plain
+    )
+    bits = -1
+    for text in plain:
+        bits &= state(text)
+    others = ("\xe9", one + "\xe9", one + "\u0101", one + "\U0001f600", Text("abc"), Text(one), Text(""))
+    return bits if is_so and all(state(text) & bits != bits for text in others) else 0
+
+
 def _find_context() -> tuple[int, int, int]:
     """Offsets, or zeros if they cannot be told without doubt.
 
@@ -268,6 +296,7 @@ def prove() -> dict[str, int]:
         "type_name": TYPE_NAME if _has_name() else 0,
         "method_self": METHOD_SELF if _has_self() else 0,
         "text": TEXT_BYTES if VERSION in KNOWN else 0,
+        "ascii": _find_ascii(),
         "words": _find_words() if HAS_GIL else 0,
         "context": context,
         "entered": entered,

@@ -15,8 +15,6 @@ from .access import (
     NO_VALUE,
     TEXT_BYTES,
     VAR_SIZE,
-    PyErr_Clear,
-    PyUnicode_AsUTF8AndSize,
     bytes_type,
     double,
     integer,
@@ -24,6 +22,7 @@ from .access import (
     py_false,
     py_true,
     strlen,
+    text_of,
     type_of,
 )
 from .intrinsics import likely, load32, load64, read64, store64
@@ -81,15 +80,11 @@ def convert(code: int, value: int, out: int) -> int:
         store64(out, single)
         return 4
     if kind == CODE_STR:
-        length = out + 8
-        text = PyUnicode_AsUTF8AndSize(value, length)
-        if not likely(text != 0):
-            PyErr_Clear()
-            return -1
-        size = load64(length)
-        if not likely(not has_nul(text, size)):
+        text, size = text_of(value, out)
+        if not likely(text != 0 and not has_nul(text, size)):
             return -1
         store64(out, text)
+        store64(out + 8, size)
         return size + 1
     if kind == CODE_BOOL:
         is_true = value == py_true()
