@@ -86,7 +86,7 @@ def open_record(context: int, identifier: int, size: int) -> tuple[int, int, int
         lane = call5(load64(table() + KERNELS.take), context, me, lane, need, out)
         if lane == 0:
             return 0, 0, 0
-        position, cpu = load64(out), load64(out + 8)
+        position, cpu, stamp = load64(out), load64(out + 8), now(context)  # it may have waited
     target = address_of_position(context, position)
     put_header(context, lane, target, stamp, identifier, cpu, me, size)
     return lane, target + RECORD_BYTES, position + need
