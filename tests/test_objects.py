@@ -30,7 +30,6 @@ from shmtrace.native import objects
 sys.version_info = real
 objects._has_float = objects._has_items = objects._has_name = objects._has_self = lambda: False
 objects._find_context = lambda: (0, 0, 0)
-objects._find_ascii = lambda: 0
 """
 LACKS = """
 from shmtrace.native import objects

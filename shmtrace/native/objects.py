@@ -296,7 +296,7 @@ def prove() -> dict[str, int]:
         "type_name": TYPE_NAME if _has_name() else 0,
         "method_self": METHOD_SELF if _has_self() else 0,
         "text": TEXT_BYTES if VERSION in KNOWN else 0,
-        "ascii": _find_ascii(),
+        "ascii": _find_ascii() if VERSION in KNOWN else 0,
         "words": _find_words() if HAS_GIL else 0,
         "context": context,
         "entered": entered,
