@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _I64 = ir.IntType(64)
 _COUNTED = re.compile(r"B\dv\d+")  # in a mangled name: how many functions the process had compiled, which is no matter
 _FUNCTION = re.compile(r"^define .*?^}$", re.MULTILINE | re.DOTALL)
-_ROOM = re.compile(r"^  (%[-\w.]+) = alloca i64,", re.MULTILINE)
+_ROOM = re.compile(r"^  (%[-\w.]+) = alloca i(?:8|64),", re.MULTILINE)
 
 
 def compile_object(functions: Sequence[Callable[..., int]]) -> bytes:
@@ -110,10 +110,10 @@ def _without_zeros_in(function: str, room: str) -> str:
             is_written = False
         elif not used.search(line) or "@llvm.lifetime." in line or line.startswith(f"  {room} = alloca "):
             pass
-        elif line.startswith("  store i64 0, ptr "):
+        elif line.startswith(("  store i64 0, ptr ", "  store i8 0, ptr ")):
             zeros.add(number)
         elif passed.search(line):
             is_written = True
-        elif not (is_written and re.match(r"  \S+ = load i64, ptr ", line)):
+        elif not (is_written and re.match(r"  \S+ = load i(?:8|64), ptr ", line)):
             return function
     return "\n".join(line for number, line in enumerate(lines) if number not in zeros)

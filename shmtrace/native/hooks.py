@@ -31,7 +31,6 @@ from .spans import end_failed
 
 FUNCTIONS = frozen(tables.FUNCTIONS)
 FUNCTION_UNWANTED = tables.FUNCTION_UNWANTED - (1 << 64)  # as int64
-FUNCTIONS_MAX = tables.FUNCTIONS_MAX
 NUMBER_BYTES = 4
 SEEN, UNWANTED, FAILED = 1, -1, -2
 PROFILE_CALL, PROFILE_RETURN = 0, 3  # PyTrace_...
@@ -42,17 +41,21 @@ base_exception = do.address_of("PyExc_BaseException")
 
 @inlined
 def number_of(functions: int, code: int) -> int:
-    """The function's number; 0: it has none."""
-    number = word_of_code(code, read64(functions + FUNCTIONS.extra))
-    return number if 0 <= number < FUNCTIONS_MAX else 0
+    """The function's number; 0: it has none.  Nobody but `Functions.tell` writes that word."""
+    return word_of_code(code, read64(functions + FUNCTIONS.extra))
 
 
 @inlined
-def told_word(cell: int) -> int:
-    """What stands in the table for a function that this reader knows."""
-    context = load64(cell + EVENT.context)
+def told_at(functions: int, number: int) -> int:
+    """Address of what stands in the table for a function."""
+    return read64(functions + FUNCTIONS.told) + 8 * number
+
+
+@inlined
+def is_told(context: int, functions: int, number: int) -> bool:
+    """This reader knows the function.  Never so of number 0, as a slot is not 0."""
     period = load32(load64(context + CONTEXT.control) + CONTROL.period)
-    return period | (load64(context + CONTEXT.slot) << 32)
+    return load64(told_at(functions, number)) == period | (load64(context + CONTEXT.slot) << 32)
 
 
 @apart
@@ -74,27 +77,21 @@ def is_wanted(cell: int) -> bool:
     return likely(is_on(cell)) or attach_late(cell) == 1
 
 
-@inlined
-def look_up(cell: int, code: int) -> int:
-    """The function's number, which the reader knows by now; 0: it has none; UNWANTED, FAILED."""
-    functions = read64(cell + EVENT.other)
-    table = read64(functions + FUNCTIONS.told)
+@apart
+def introduce(cell: int, functions: int, code: int) -> int:
+    """The function's number, where the reader was not told of it: it is now; 0: it has none; UNWANTED, FAILED."""
+    do.cold()
     number = number_of(functions, code)
-    found = load64(table + 8 * number)
-    if likely(found == told_word(cell)):
-        return number
-    if found != FUNCTION_UNWANTED:
+    if load64(told_at(functions, number)) != FUNCTION_UNWANTED:
         number = tell(cell, functions, code)
         if number == FAILED:
             return FAILED
-        found = load64(table + 8 * number)
-    return number if found != FUNCTION_UNWANTED else UNWANTED
+    return number if load64(told_at(functions, number)) != FUNCTION_UNWANTED else UNWANTED
 
 
 @inlined
-def write_number(cell: int, number: int) -> bool:
+def write_number(cell: int, context: int, number: int) -> bool:
     """A record with a function's number.  False with an exception set."""
-    context = load64(cell + EVENT.context)
     me = me_of(context)
     if not likely(me != 0):
         return False
@@ -126,10 +123,14 @@ def see(cell: int, code: int) -> int:
     """A call or a return.  SEEN, UNWANTED; FAILED with an exception set."""
     if not is_wanted(cell):
         return SEEN
-    number = look_up(cell, code)
-    if not likely(number > 0):
-        return number if number != 0 else SEEN
-    return SEEN if write_number(cell, number) else FAILED
+    context, functions = load64(cell + EVENT.context), read64(cell + EVENT.other)
+    number = number_of(functions, code)
+    if not likely(is_told(context, functions, number)):
+        number = introduce(cell, functions, code)
+        if number <= 0:
+            return number if number != 0 else SEEN
+        context = load64(cell + EVENT.context)
+    return SEEN if write_number(cell, context, number) else FAILED
 
 
 @apart
@@ -137,9 +138,12 @@ def see_unwind(cell: int, code: int, kind: int) -> int:
     """The function is left by an exception of this type.  As `see`."""
     if not is_wanted(cell):
         return SEEN
-    number = look_up(cell, code)
-    if number <= 0:
-        return number if number != 0 else SEEN
+    functions = read64(cell + EVENT.other)
+    number = number_of(functions, code)
+    if not likely(is_told(load64(cell + EVENT.context), functions, number)):
+        number = introduce(cell, functions, code)
+        if number <= 0:
+            return number if number != 0 else SEEN
     return SEEN if end_failed(cell, kind, number, NUMBER_BYTES) else FAILED
 
 
