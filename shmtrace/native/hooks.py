@@ -90,8 +90,19 @@ def introduce(cell: int, functions: int, code: int) -> int:
 
 
 @inlined
-def write_number(cell: int, context: int, number: int) -> bool:
+def look_up(cell: int, code: int) -> int:
+    """The function's number, which the reader knows by now; 0: it has none; UNWANTED, FAILED."""
+    functions = read64(cell + EVENT.other)
+    number = number_of(functions, code)
+    if likely(is_told(load64(cell + EVENT.context), functions, number)):
+        return number
+    return introduce(cell, functions, code)
+
+
+@inlined
+def write_number(cell: int, number: int) -> bool:
     """A record with a function's number.  False with an exception set."""
+    context = load64(cell + EVENT.context)
     me = me_of(context)
     if not likely(me != 0):
         return False
@@ -123,14 +134,10 @@ def see(cell: int, code: int) -> int:
     """A call or a return.  SEEN, UNWANTED; FAILED with an exception set."""
     if not is_wanted(cell):
         return SEEN
-    context, functions = load64(cell + EVENT.context), read64(cell + EVENT.other)
-    number = number_of(functions, code)
-    if not likely(is_told(context, functions, number)):
-        number = introduce(cell, functions, code)
-        if number <= 0:
-            return number if number != 0 else SEEN
-        context = load64(cell + EVENT.context)
-    return SEEN if write_number(cell, context, number) else FAILED
+    number = look_up(cell, code)
+    if not likely(number > 0):
+        return number if number != 0 else SEEN
+    return SEEN if write_number(cell, number) else FAILED
 
 
 @apart
@@ -138,12 +145,9 @@ def see_unwind(cell: int, code: int, kind: int) -> int:
     """The function is left by an exception of this type.  As `see`."""
     if not is_wanted(cell):
         return SEEN
-    functions = read64(cell + EVENT.other)
-    number = number_of(functions, code)
-    if not likely(is_told(load64(cell + EVENT.context), functions, number)):
-        number = introduce(cell, functions, code)
-        if number <= 0:
-            return number if number != 0 else SEEN
+    number = look_up(cell, code)
+    if number <= 0:
+        return number if number != 0 else SEEN
     return SEEN if end_failed(cell, kind, number, NUMBER_BYTES) else FAILED
 
 
