@@ -1,10 +1,11 @@
 """Where a task is: which span is open around what it does now, and which context the user has set.
 
 The value of one ContextVar, so that it is one for each thread, asyncio task and greenlet: a `bytes` whose payload
-(tables.PLACE) the jitted code changes in place.  Whose it is, is told by the address of the thread state's current
-Context: a task that has inherited somebody else's makes its own at its first span.  No function of the interpreter
-gives that address without a copy of the Context, so it is read from the thread's state (native/objects.py).  Where that
-is not possible, each span sets a new value, which is right, too, but slower.
+(tables.PLACE) the jitted code changes in place, and a weak reference to the Context whose it is.  A task that has
+inherited somebody else's makes its own at its first span.  No function of the interpreter gives the current Context
+without a copy of it, so its address is read from the thread's state (native/objects.py).  Another may lie where an ended
+one lay, therefore the weak reference.  Where that is not possible, each span sets a new value, which is right, too, but
+slower.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .context import address_of
 from .native import tables
 from .native.tables import PLACE, THREADS
 
-variable: contextvars.ContextVar[bytes] = contextvars.ContextVar("shmtrace")
+variable: contextvars.ContextVar[tuple[bytes, object]] = contextvars.ContextVar("shmtrace")
 fields: contextvars.ContextVar[dict[str, object]] = contextvars.ContextVar("shmtrace context")  # of the user's context
 threads = (ctypes.c_uint64 * (tables.THREADS_BYTES // 8))()
 _numbers = itertools.count(1)  # of users' contexts
@@ -39,15 +40,21 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+def _get() -> bytes | None:
+    value = variable.get(None)
+    return value[0] if value is not None else None
+
+
 def _set(place: bytes) -> None:
-    """Set it for this task; what threads remember is looked up anew."""
-    variable.set(place)
+    """Set it for this task, made of what was set before; what threads remember is looked up anew."""
+    before = variable.get(None)
+    variable.set((place, before[1] if before is not None else None))
     threads[THREADS.changes // 8] += 1
 
 
 def word() -> bytes:
     """`span` and `context` of a record of this task, as they stand ahead of its fields."""
-    place = variable.get(None)
+    place = _get()
     if place is None:
         return bytes(8)
     return place[PLACE.current : PLACE.current + 4] + place[PLACE.context : PLACE.context + 4]
@@ -55,26 +62,26 @@ def word() -> bytes:
 
 def number(at: int, width: int = 8) -> int:
     """A field of this task's PLACE."""
-    place = variable.get(None)
+    place = _get()
     return int.from_bytes(place[at : at + width], "little") if place is not None else 0
 
 
 def numbers() -> tuple[int, int, int]:
     """Of the span that is open here, of the user's context, and of the task."""
-    place = variable.get(None)
+    place = _get()
     return _HEAD.unpack_from(place) if place is not None else (0, 0, 0)
 
 
 def set_number(at: int, value: int, width: int = 8) -> None:
     """Change a field of this task's PLACE, for those who inherited it, too."""
-    place = variable.get(None)
+    place = _get()
     if place is not None:
         ctypes.memmove(address_of(place) + at, value.to_bytes(width, "little"), width)
 
 
 def set_context(context: int, values: dict[str, object]) -> None:
     """From now on this is the user's context here.  Tasks that were made before keep theirs."""
-    old = variable.get(None)
+    old = _get()
     place = bytearray(old if old is not None else tables.PLACE_BYTES + 8 * tables.PLACE_SPANS)
     place[PLACE.context : PLACE.context + 4] = context.to_bytes(4, "little")
     place[PLACE.told : PLACE.told + 8] = bytes(8)
@@ -89,7 +96,7 @@ def next_context() -> int:
 
 def leave(span: int) -> None:
     """The task is outside of this span for a while."""
-    place = variable.get(None)
+    place = _get()
     if place is not None:
         spans = _spans(place)
         inside = [open_span for open_span in spans if open_span & 0xFFFF_FFFF != span]
@@ -99,7 +106,7 @@ def leave(span: int) -> None:
 
 def enter(span: int, identifier: int) -> None:
     """It is in it, or back in it."""
-    place = variable.get(None) or bytes(tables.PLACE_BYTES)
+    place = _get() or bytes(tables.PLACE_BYTES)
     _set_spans(place, [*_spans(place), span | identifier << 32])
 
 

@@ -91,6 +91,7 @@ def test_all_that_is_known_of_this_version_is_so() -> None:
         (objects._has_items, "TUPLE_ITEMS", objects.VAR_SIZE),
         (objects._has_name, "TYPE_NAME", objects.VAR_SIZE),
         (objects._has_self, "METHOD_SELF", objects.OBJECT_TYPE),
+        (objects._has_reference, "REFERENCE_AT", objects.OBJECT_TYPE),
     ],
 )
 def test_a_field_that_lies_elsewhere_is_noticed(

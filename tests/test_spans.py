@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ctypes
 import datetime as dt
 import json
@@ -156,6 +157,27 @@ def test_tasks_begin_in_the_span_in_which_they_were_made(tmp_path: Path) -> None
     assert all(names[record.span] == record.fields["name"] for record in trace.named("step"))
     assert len({record.task for record in trace.of_kind("begin")}) >= 3
     assert len(trace.of_kind("end")) == 6
+
+
+def test_a_task_whose_context_lies_where_an_ended_ones_lay_has_its_spans_apart(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        before, inner, outer = (trace.channel.span(name) for name in ("before", "inner", "outer"))
+
+        def make() -> contextvars.Context:
+            with before:
+                return contextvars.copy_context()
+
+        ended = contextvars.copy_context()
+        made_by_it, address = ended.run(make), id(ended)
+        del ended
+        kept = [made_by_it.run(contextvars.copy_context) for _ in range(100)]
+        (same,) = [context for context in kept if id(context) == address] or pytest.skip("memory was not used again")
+        same.run(inner.begin)
+        made_by_it.run(outer.begin)
+        made_by_it.run(outer.end)
+        same.run(inner.end)
+    assert trace.parents() == {"before": None, "inner": "before", "outer": "before"}
+    assert len({record.task for record in trace.of_kind("begin")}) == 3
 
 
 def test_an_async_generator_is_a_span(tmp_path: Path) -> None:

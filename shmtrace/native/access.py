@@ -20,6 +20,7 @@ FLOAT_VALUE, TUPLE_ITEMS, TYPE_NAME = PROVED["float"], PROVED["items"], PROVED["
 METHOD_SELF, TEXT_BYTES, ASCII_BITS = PROVED["method_self"], PROVED["text"], PROVED["ascii"]
 CODE_WORDS = PROVED["words"]
 CONTEXT_AT, ENTERED_AT, VERSION_AT = PROVED["context"], PROVED["entered"], PROVED["version"]
+REFERENCE_AT = objects.REFERENCE_AT
 IMMORTAL_COUNT = 1 << 31  # and above, of 32 bits
 NO_VALUE = -1 << 63
 

@@ -29,7 +29,7 @@ SYMBOLS = frozenset((
     "PyEval_SaveThread", "PyExc_BaseException", "PyExc_ValueError", "PyFloat_AsDouble", "PyFloat_Type",
     "PyFrame_GetCode", "PyGILState_GetThisThreadState", "PyLong_AsLongLong", "PyLong_FromLong", "PyLong_Type",
     "PyObject_CallOneArg", "PyObject_Free", "PyObject_GetBuffer", "PyObject_Vectorcall", "PyThreadState_Get",
-    "PyThreadState_GetID", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type",
+    "PyThreadState_GetID", "PyTuple_Pack", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type", "PyWeakref_NewRef",
     "Py_AddPendingCall", "Py_DecRef", "Py_IncRef", "_PyObject_NewVar", "_Py_FalseStruct", "_Py_NoneStruct",
     "_Py_TrueStruct", "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise",
     "memcpy", "memset", "open", "pthread_getspecific", "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait",

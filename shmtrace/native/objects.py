@@ -6,6 +6,7 @@
              +-------+---------+    | ob_fval of a float                                               |
                                     | ob_size of a PyVarObject: of bytes, of a tuple, of a type        |
                                     | m_ml, m_self of a builtin; im_func, im_self of a bound method    |
+             | wr_object of a weak reference: None when that is gone            |
                                     +------------------------------------------------------------------+
 
              count                                  first word of an int                  a tuple's items behind
@@ -55,6 +56,7 @@ TYPE_NAME = VAR_BYTES  # tp_name
 TEXT_STATE = object.__basicsize__ + 16
 TEXT_DATA = str.__sizeof__("") - 1  # of one that is ASCII
 METHOD_SELF = object.__basicsize__ + 8
+REFERENCE_AT = object.__basicsize__
 BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE = 80, 0, 16  # struct Py_buffer: buf, obj, len, ...
 TEXT_BYTES = 8  # at least so many may be read where a str's UTF-8 begins: memory is given out in pieces of 16 bytes
 
@@ -186,6 +188,17 @@ def _has_self() -> bool:
     return _word(owner.append, METHOD_SELF) == _word(bound, METHOD_SELF) == id(owner)
 
 
+def _has_reference() -> bool:
+    from contextvars import copy_context
+    from weakref import ref
+
+    thing = copy_context()
+    reference, before = ref(thing), id(thing)
+    is_so = _word(reference, REFERENCE_AT) == before
+    del thing
+    return is_so and _word(reference, REFERENCE_AT) == id(None)
+
+
 def _find_ascii() -> int:
     """Bits of a str's state that are all set if, and only if, it is ASCII and in one piece; 0 if that is in doubt."""
 
@@ -215,6 +228,8 @@ def _find_context() -> tuple[int, int, int]:
     Of the current Context in a thread's state; in a Context, of a word that is not 0 while code runs in it; and in a
     thread's state, of a number that changes with its Context.
     """
+    if not _has_reference():  # by which one is told from another that lies where it lay
+        return 0, 0, 0
     found = [_look_for_context() for _ in range(TRIES)]
     context, entered, version = (set.intersection(*places) for places in zip(*found, strict=True))
     if len(context) != 1 or len(entered) != 1 or len(version) != 1:

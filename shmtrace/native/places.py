@@ -14,11 +14,15 @@ from .access import (
     CONTEXT_AT,
     ENTERED_AT,
     HAS_GIL,
+    REFERENCE_AT,
     VAR_SIZE,
     VERSION_AT,
     Py_DecRef,
     PyErr_Clear,
+    item_of,
+    new_reference,
     pointer_out,
+    py_none,
 )
 from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
 from .lanes import BLOCK, CONTEXT, HERE, apart, block_here, inlined
@@ -29,6 +33,8 @@ PLACE_WORD_BYTES, BEGIN_BYTES = wire.KIND_BYTES["event"], wire.KIND_BYTES["begin
 U32_MASK = 0xFFFF_FFFF
 PyContextVar_Get = do.external("PyContextVar_Get", 3, result_bits=32)
 PyContextVar_Set = do.external("PyContextVar_Set", 2)
+PyTuple_Pack = do.external("PyTuple_Pack", 3, variadic=True)
+PyWeakref_NewRef = do.external("PyWeakref_NewRef", 2)
 PyThreadState_Get = do.external("PyThreadState_Get", 0)
 PyThreadState_GetID = do.external("PyThreadState_GetID", 1)
 PyBytes_FromStringAndSize = do.external("PyBytes_FromStringAndSize", 2)
@@ -46,7 +52,7 @@ def look_up_place(cell: int, state: int, here: int) -> int:
     found = load64(out)
     if found != 0:
         Py_DecRef(found)
-        found += BYTES_DATA
+        found = item_of(found, 0) + BYTES_DATA
     if here != 0:
         remember(threads, here, state, found)
     return found
@@ -94,6 +100,44 @@ def place_word(place: int) -> int:
     return (load64(place + PLACE.current) & U32_MASK) | (load32(place + PLACE.context) << 32)
 
 
+@inlined
+def current_context(state: int) -> int:
+    """Address of the thread's Context; 0: it has none yet, or it cannot be known."""
+    return load64(state + CONTEXT_AT) if CONTEXT_AT != 0 else 0
+
+
+@inlined
+def is_of(place: int, context: int) -> bool:
+    """The PLACE belongs to this Context.  Its address alone would not say so: an ended one's may be used again."""
+    whose = load64(place + PLACE.whose)
+    return whose != 0 and load64(whose + REFERENCE_AT) == context
+
+
+@apart
+def set_place(cell: int, new: int, whose: int) -> bool:
+    """The variable of the current Context is this `bytes`, with what keeps PLACE.whose."""
+    value = PyTuple_Pack(2, new, whose)
+    token = PyContextVar_Set(read64(cell + EVENT.variable), value) if value != 0 else 0
+    if value != 0:
+        Py_DecRef(value)
+    if token != 0:
+        Py_DecRef(token)
+    else:
+        PyErr_Clear()
+    return token != 0
+
+
+@apart
+def refer_to_context(cell: int, new: int, state: int) -> int:
+    """A weak reference to the current Context, which is made now if the thread has none; 0: there is no memory."""
+    if current_context(state) == 0 and not set_place(cell, new, py_none()):
+        return 0
+    whose = PyWeakref_NewRef(current_context(state), 0)
+    if whose == 0:
+        PyErr_Clear()
+    return whose
+
+
 @apart
 def renew_place(cell: int, before: int, context: int, state: int) -> int:
     """A new PLACE for this task, set; its address, 0 if there is no memory.
@@ -102,7 +146,7 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
     another task meanwhile goes on in a copy, so that the other one keeps what was true when it was made.
     """
     threads = read64(cell + EVENT.threads)
-    is_mine = before != 0 and (load64(before + PLACE.whose) == context or CONTEXT_AT == 0)
+    is_mine = before != 0 and (CONTEXT_AT == 0 or is_of(before, context))
     spans = PLACE_SPANS
     depth = load64(before + PLACE.depth) if is_mine else 0
     if depth >= spans:
@@ -121,13 +165,19 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
             store64(place + PLACE.current, load64(before + PLACE.current))
             store32(place + PLACE.context, load32(before + PLACE.context))
             store64(place + PLACE.told, load64(before + PLACE.told))
-    token = PyContextVar_Set(read64(cell + EVENT.variable), new)
+    if CONTEXT_AT == 0:
+        whose = new_reference(py_none())
+    elif is_mine:
+        whose = new_reference(load64(before + PLACE.whose))
+    else:
+        whose = refer_to_context(cell, new, state)
+        store64(place + PLACE.whose, whose)
+    is_set = whose != 0 and set_place(cell, new, whose)
+    if whose != 0:
+        Py_DecRef(whose)
     Py_DecRef(new)  # the context has it
-    if token == 0:
-        PyErr_Clear()
+    if not is_set:
         return 0
-    Py_DecRef(token)
-    store64(place + PLACE.whose, load64(state + CONTEXT_AT) if CONTEXT_AT != 0 else 0)  # it may have been made just now
     here = here_of(cell)
     if here != 0:
         remember(threads, here, state, place)
@@ -139,8 +189,8 @@ def own_place(cell: int, spans: int) -> int:
     """The PLACE of this task, which may be changed, with room for so many more spans; 0: there is no memory."""
     state = PyThreadState_Get()
     place = find_place(cell, state)
-    context = load64(state + CONTEXT_AT) if CONTEXT_AT != 0 else 0
-    if likely(place != 0 and context != 0 and load64(place + PLACE.whose) == context):
+    context = current_context(state)
+    if likely(place != 0 and context != 0 and is_of(place, context)):
         room = (load64(place - BYTES_DATA + VAR_SIZE) - PLACE_BYTES) >> 3
         is_entered = load32(context + ENTERED_AT) != 0
         if likely(not is_entered and load64(place + PLACE.depth) + spans <= room):

@@ -208,7 +208,7 @@ class HERE:
 
 
 class PLACE:
-    """Where a task is: the payload of a `bytes`, the value of the ContextVar; changed in place by its task only.
+    """Where a task is: the payload of a `bytes`, in the ContextVar's value; changed in place by its task only.
 
     Behind it the spans that are open around the current one, outermost first, 8 bytes each.
     """
@@ -216,7 +216,7 @@ class PLACE:
     current: U64 = 0  # number of the current span 32 | id of its class 32; 0: none
     context: U32 = 8  # number of the user's context
     task: U32 = 12
-    whose: U64 = 16  # address of the Context that it belongs to
+    whose: U64 = 16  # address of a weak reference to the Context that it belongs to, in the ContextVar's value; 0: none
     next: U32 = 24  # numbers of spans that this task may use: from here on
     end: U32 = 28  # and below this
     depth: U64 = 32  # spans behind this head
