@@ -2,9 +2,12 @@
 
 The value of one ContextVar, so that it is one for each thread, asyncio task and greenlet: a `bytes` whose payload
 (tables.PLACE) the jitted code changes in place, and a weak reference to the Context whose it is.  A task that has
-inherited somebody else's makes its own at its first span.  No function of the interpreter gives the current Context
-without a copy of it, so its address is read from the thread's state (native/objects.py).  Another may lie where an ended
-one lay, therefore the weak reference.  Where that is not possible, each span sets a new value, which is right, too, but
+inherited somebody else's makes its own at its first span.  Where a Context has a copy, in which the PLACE must stay as
+it was, a begin or an end sets a new one.
+
+No function of the interpreter gives the current Context without making a copy, or tells whether there is one: that is
+read from the thread's state and from the Context (native/objects.py).  Another Context may lie where an ended one lay,
+therefore the weak reference.  Where that is not possible, each begin and end sets a new value, which is right, too, but
 slower.
 """
 
@@ -38,6 +41,16 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def tree_hash(variable: object) -> int:
+    """Of a ContextVar: the bits by which the interpreter finds it in a Context; see native/objects.py."""
+    number = hash(variable) & 0xFFFF_FFFF_FFFF_FFFF
+    folded = (number & 0xFFFF_FFFF) ^ (number >> 32)
+    return folded if folded != 0xFFFF_FFFF else 0xFFFF_FFFE
+
+
+threads[THREADS.hashed // 8] = tree_hash(variable)
 
 
 def _get() -> bytes | None:

@@ -29,7 +29,7 @@ real, sys.version_info = sys.version_info, (3, 99)
 from shmtrace.native import objects
 sys.version_info = real
 objects._has_float = objects._has_items = objects._has_name = objects._has_self = lambda: False
-objects._find_context = lambda: (0, 0, 0)
+objects._find_context = lambda: (0, 0)
 """
 LACKS = """
 from shmtrace.native import objects
@@ -41,7 +41,7 @@ import contextvars
 import shmtrace
 from shmtrace.native import access
 assert access.COUNT_BITS == access.INTEGERS == access.FLOAT_VALUE == access.TUPLE_ITEMS == 0
-assert access.ASCII_BITS == access.CONTEXT_AT == 0
+assert access.ASCII_BITS == access.CONTEXT_AT == access.CONTEXT_VARIABLES == 0
 with shmtrace.record("trace") as channel:
     request = channel.tracepoint("request", status="i64", latency="f64", path="str", raw="bytes", ok="bool")
     load = channel.span("load", shard="u32")
@@ -73,9 +73,10 @@ def test_all_that_is_known_of_this_version_is_so() -> None:
         immortal,
         integers,
     )
-    assert [name for name, found in proved.items() if not found] == [
-        name for name, is_so in (("count_bits", has_counts), ("immortal", immortal)) if not is_so
-    ]
+    depend = {"count_bits": has_counts, "immortal": immortal, "variables": has_counts}
+    assert {name for name, found in proved.items() if not found} == {
+        name for name, is_so in depend.items() if not is_so
+    }
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,8 @@ def test_all_that_is_known_of_this_version_is_so() -> None:
         (objects._has_name, "TYPE_NAME", objects.VAR_SIZE),
         (objects._has_self, "METHOD_SELF", objects.OBJECT_TYPE),
         (objects._has_reference, "REFERENCE_AT", objects.OBJECT_TYPE),
+        (objects._has_variables, "CONTEXT_VARIABLES", objects.OBJECT_TYPE),
+        (objects._has_variables, "LEVEL_BITS", 4),
     ],
 )
 def test_a_field_that_lies_elsewhere_is_noticed(

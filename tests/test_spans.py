@@ -159,6 +159,39 @@ def test_tasks_begin_in_the_span_in_which_they_were_made(tmp_path: Path) -> None
     assert len(trace.of_kind("end")) == 6
 
 
+def test_who_runs_in_a_copy_of_a_context_is_where_that_was_made(tmp_path: Path) -> None:
+    """In a thread, where nobody would copy it unasked, and whatever else has been set since, there and here."""
+    others = [contextvars.ContextVar[str](f"other {number}") for number in range(60)]
+    with written(tmp_path / "trace") as trace:
+        outer, inner, later = (trace.channel.span(name) for name in ("outer", "inner", "later"))
+        for count in (0, 1, 5, 60):
+            for setting in ("nowhere", "here", "there", "there, later"):
+                for other in others[:count]:
+                    other.set(setting)
+                mine = contextvars.ContextVar[str]("mine")
+                with outer:
+                    copy = contextvars.copy_context()
+                    if setting == "there":
+                        copy.run(mine.set, setting)
+                    elif setting == "here":
+                        mine.set(setting)
+                with later:
+                    if setting == "there, later":
+                        copy.run(mine.set, setting)
+                    for _ in range(2):
+                        copy.run(inner.begin)
+                        with later:
+                            copy.run(inner.end)
+                with later:
+                    pass
+    begins = {record.span: record for record in trace.of_kind("begin")}
+    parents = [(record.name, begins[record.parent].name if record.parent else None) for record in begins.values()]
+    assert parents == 16 * [
+        ("outer", None), ("later", None), ("inner", "outer"), ("later", "later"), ("inner", "outer"),
+        ("later", "later"), ("later", None),
+    ]  # fmt: skip
+
+
 def test_a_task_whose_context_lies_where_an_ended_ones_lay_has_its_spans_apart(tmp_path: Path) -> None:
     with written(tmp_path / "trace") as trace:
         before, inner, outer = (trace.channel.span(name) for name in ("before", "inner", "outer"))

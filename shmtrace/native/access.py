@@ -19,8 +19,10 @@ COUNT_BITS, IMMORTAL, INTEGERS = PROVED["count_bits"], PROVED["immortal"] != 0, 
 FLOAT_VALUE, TUPLE_ITEMS, TYPE_NAME = PROVED["float"], PROVED["items"], PROVED["type_name"]
 METHOD_SELF, TEXT_BYTES, ASCII_BITS = PROVED["method_self"], PROVED["text"], PROVED["ascii"]
 CODE_WORDS = PROVED["words"]
-CONTEXT_AT, ENTERED_AT, VERSION_AT = PROVED["context"], PROVED["entered"], PROVED["version"]
-REFERENCE_AT = objects.REFERENCE_AT
+CONTEXT_AT, VERSION_AT, CONTEXT_VARIABLES = PROVED["context"], PROVED["version"], PROVED["variables"]
+REFERENCE_AT, VARIABLES_ROOT, TYPE_ITEM_BYTES = objects.REFERENCE_AT, objects.VARIABLES_ROOT, objects.TYPE_ITEM_BYTES
+NODE_BITS, NODE_ITEMS, WIDE_ITEMS = objects.NODE_BITS, objects.NODE_ITEMS, objects.WIDE_ITEMS
+LEVELS, LEVEL_BITS, LEVEL_MASK = objects.LEVELS, objects.LEVEL_BITS, objects.LEVEL_MASK
 IMMORTAL_COUNT = 1 << 31  # and above, of 32 bits
 NO_VALUE = -1 << 63
 
@@ -120,6 +122,37 @@ def word_of_code(code: int, index: int) -> int:
     do.put64(out, 0)
     PyCode_GetExtra(code, index, out)
     return load64(out)
+
+
+@inlined
+def hangs_alone(context: int, variable: int, hashed: int) -> int:
+    """The value of a ContextVar which no other Context has, whether a copy of this one or made of one; else 0.
+
+    A copy is one more owner of the tree; what it sets later leaves it with nodes of its own, which own what they do not
+    change: other nodes, and values.
+    """
+    tree = load64(context + CONTEXT_VARIABLES) if CONTEXT_VARIABLES != 0 else 0
+    if tree == 0 or count_of(tree) != 1:
+        return 0
+    node, left = load64(tree + VARIABLES_ROOT), hashed
+    for _ in range(LEVELS):
+        if count_of(node) != 1:
+            return 0
+        if load64(type_of(node) + TYPE_ITEM_BYTES) == 0:
+            key, node = 0, load64(node + WIDE_ITEMS + 8 * (left & LEVEL_MASK))
+        else:
+            used, bit = load32(node + NODE_BITS), 1 << (left & LEVEL_MASK)
+            at = 2 * do.ones(used & (bit - 1))
+            if used & bit == 0 or at + 1 >= load64(node + VAR_SIZE):  # the second: not such a node
+                return 0
+            at = node + NODE_ITEMS + 8 * at
+            key, node = load64(at), load64(at + 8)
+        if key != 0:
+            return node if key == variable and count_of(node) == 1 else 0
+        if node == 0:
+            return 0
+        left >>= LEVEL_BITS
+    return 0
 
 
 @inlined

@@ -381,6 +381,16 @@ def first_zero(typingctx: Any, word: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def ones(typingctx: Any, word: Any) -> Any:
+    """How many bits are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.int64), generate
+
+
 def _wrapping(operation: str) -> Any:
     @intrinsic
     def wrapping(typingctx: Any, a: Any, b: Any) -> Any:

@@ -21,6 +21,17 @@ A build without a GIL has a longer head, which ends with ob_type as well; nobody
 A str that is ASCII and in one piece, as nearly all are, has its length where a PyVarObject has its size, then a hash,
 32 bits that say what it is, and its text behind the head; which of the bits say so is looked for.
 
+A Context's variables hang in a tree of at most seven levels, of which each copy of the Context is another owner, and
+which shares nodes with those that were made of it.  Five bits of a variable's hash choose the way at each level.
+
+             Context            what it has            node of up to 16           node of 32
+             +-----------+      +-----------------+    +-------------------+      +-------------------+
+             | PyObject  |   +->| PyObject        | +->| PyVarObject       |   +->| PyObject          |
+             | previous  |   |  | root            |-+  | the bits in use   |   |  | 32 nodes, or 0    |
+             | variables |---+  +-----------------+    | variable, value   |   |  +-------------------+
+             +-----------+                             | or 0, node ...    |---+    tp_itemsize is 0
+                                                       +-------------------+
+
 A code object has the address of the words that tools keep with it, their number ahead of them; where, is looked for.
 
 All this is proved on live objects by `prove`, in each process that compiles for us and in no other: object code is that
@@ -71,7 +82,13 @@ KNOWN = {
     (3, 14): (32, True, TAGGED),
 }
 VERSION = sys.version_info[:2]
-STATE_BYTES, CONTEXT_BYTES = 512, 64  # of a thread's state and a Context, as far as we look
+STATE_BYTES = 512  # of a thread's state, as far as we look
+CONTEXT_VARIABLES = object.__basicsize__ + 8
+VARIABLES_ROOT = object.__basicsize__
+NODE_BITS = VAR_BYTES
+NODE_ITEMS, WIDE_ITEMS = VAR_BYTES + 8, object.__basicsize__
+TYPE_ITEM_BYTES = VAR_BYTES + 16  # tp_itemsize
+LEVELS, LEVEL_BITS, LEVEL_MASK = 7, 5, 31
 MOST_WORDS = 256  # that tools may keep with a code object
 TRIES = 3  # to find things in them
 
@@ -222,22 +239,67 @@ def _find_ascii() -> int:
     return bits if is_so and all(state(text) & bits != bits for text in others) else 0
 
 
-def _find_context() -> tuple[int, int, int]:
-    """Offsets, or zeros if they cannot be told without doubt.
+def _value_in(context: object, variable: object) -> int:
+    """Address of a variable's value, found as access.hangs_alone does; 0: it has none here."""
+    from ..place import tree_hash
 
-    Of the current Context in a thread's state; in a Context, of a word that is not 0 while code runs in it; and in a
-    thread's state, of a number that changes with its Context.
+    left = tree_hash(variable)
+    node = ctypes.c_uint64.from_address(_word(context, CONTEXT_VARIABLES) + VARIABLES_ROOT).value
+    for _ in range(LEVELS):
+        words = ctypes.cast(node, ctypes.POINTER(ctypes.c_uint64))
+        if ctypes.c_uint64.from_address(words[OBJECT_TYPE // 8] + TYPE_ITEM_BYTES).value == 0:
+            node = words[WIDE_ITEMS // 8 + (left & LEVEL_MASK)]
+        else:
+            used, bit = words[NODE_BITS // 8] & 0xFFFF_FFFF, 1 << (left & LEVEL_MASK)
+            at = NODE_ITEMS // 8 + 2 * (used & (bit - 1)).bit_count()
+            if not used & bit:
+                return 0
+            if words[at]:
+                return words[at + 1] if words[at] == id(variable) else 0
+            node = words[at + 1]
+        if node == 0:
+            return 0
+        left >>= LEVEL_BITS
+    return 0
+
+
+def _has_variables() -> bool:
+    """Each is found where it hangs, in trees of every shape, and a copy of a Context owns the same tree."""
+    from contextvars import ContextVar, copy_context
+
+    def holds(count: int) -> bool:
+        for variable in variables[:count]:
+            variable.set(object())
+        context = copy_context()
+        tree = ctypes.c_ssize_t.from_address(_word(context, CONTEXT_VARIABLES) + COUNT)
+        owners = tree.value
+        other = copy_context()
+        return (
+            tree.value == owners + 1
+            and _word(context, CONTEXT_VARIABLES) == _word(other, CONTEXT_VARIABLES)
+            and all(_value_in(context, variable) == id(variable.get()) for variable in variables[:count])
+            and all(_value_in(context, variable) == 0 for variable in variables[count:])
+        )
+
+    variables: list[ContextVar[object]] = [ContextVar(f"shmtrace {number}") for number in range(100)]
+    return all(copy_context().run(holds, count) for count in (1, 2, 5, 20, len(variables) - 1))
+
+
+def _find_context() -> tuple[int, int]:
+    """Offsets in a thread's state, or zeros if they cannot be told without doubt.
+
+    Of the current Context; and of a number that changes with it.
     """
     if not _has_reference():  # by which one is told from another that lies where it lay
-        return 0, 0, 0
+        return 0, 0
     found = [_look_for_context() for _ in range(TRIES)]
-    context, entered, version = (set.intersection(*places) for places in zip(*found, strict=True))
-    if len(context) != 1 or len(entered) != 1 or len(version) != 1:
-        return 0, 0, 0
-    return context.pop(), entered.pop(), version.pop()
+    context, version = (set.intersection(*places) for places in zip(*found, strict=True))
+    if len(context) != 1 or len(version) != 1:
+        return 0, 0
+    return context.pop(), version.pop()
 
 
-def _look_for_context() -> tuple[set[int], set[int], set[int]]:
+def _look_for_context() -> tuple[set[int], set[int]]:
     """Where it may be, after a look at two Contexts that are known."""
     from contextvars import copy_context
 
@@ -247,9 +309,6 @@ def _look_for_context() -> tuple[set[int], set[int], set[int]]:
     def words() -> list[int]:
         return list((ctypes.c_uint64 * (STATE_BYTES // 8)).from_address(get()))
 
-    def flags() -> list[int]:
-        return list((ctypes.c_uint32 * (CONTEXT_BYTES // 4)).from_address(id(one)))
-
     one, other = copy_context(), copy_context()
     before = words()
     seen = [context.run(words) for context in (one, other)]
@@ -258,9 +317,7 @@ def _look_for_context() -> tuple[set[int], set[int], set[int]]:
     current = {8 * at for at in number if (seen[0][at], seen[1][at]) == (id(one), id(other))}
     # it counts each time that code begins or ends to run in a Context
     versions = {8 * at for at in number if [seen[0][at], seen[1][at], after[at]] == [before[at] + n for n in (1, 3, 4)]}
-    inside, outside = one.run(flags), flags()
-    behind = range(OBJECT_SLOT // 4, CONTEXT_BYTES // 4)
-    return current, {4 * at for at in behind if (inside[at], outside[at]) == (1, 0)}, versions
+    return current, versions
 
 
 def _find_words() -> int:
@@ -301,7 +358,7 @@ def prove() -> dict[str, int]:
     bits, immortal, integers = KNOWN.get(VERSION, (0, False, ASKED))
     if not HAS_GIL or hasattr(sys, "gettotalrefcount"):  # a debug build counts all references, too
         bits = 0
-    context, entered, version = _find_context()
+    context, version = _find_context()
     return {
         "count_bits": bits if bits and _has_count(bits) else 0,
         "immortal": immortal and _are_immortal(),
@@ -314,6 +371,6 @@ def prove() -> dict[str, int]:
         "ascii": _find_ascii() if VERSION in KNOWN else 0,
         "words": _find_words() if HAS_GIL else 0,
         "context": context,
-        "entered": entered,
         "version": version,
+        "variables": CONTEXT_VARIABLES if bits and VERSION in KNOWN and _has_variables() else 0,
     }

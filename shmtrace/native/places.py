@@ -12,13 +12,13 @@ from . import tables
 from .access import (
     BYTES_DATA,
     CONTEXT_AT,
-    ENTERED_AT,
     HAS_GIL,
     REFERENCE_AT,
     VAR_SIZE,
     VERSION_AT,
     Py_DecRef,
     PyErr_Clear,
+    hangs_alone,
     item_of,
     new_reference,
     pointer_out,
@@ -142,8 +142,8 @@ def refer_to_context(cell: int, new: int, state: int) -> int:
 def renew_place(cell: int, before: int, context: int, state: int) -> int:
     """A new PLACE for this task, set; its address, 0 if there is no memory.
 
-    A task that has none of its own begins where the one that it was made by was; one that may have been copied to
-    another task meanwhile goes on in a copy, so that the other one keeps what was true when it was made.
+    A task that has none of its own begins where the one that it was made by was; one of whose Context there are copies
+    goes on in another PLACE, so that who runs in these keeps what was true when they were made.
     """
     threads = read64(cell + EVENT.threads)
     is_mine = before != 0 and (CONTEXT_AT == 0 or is_of(before, context))
@@ -191,9 +191,12 @@ def own_place(cell: int, spans: int) -> int:
     place = find_place(cell, state)
     context = current_context(state)
     if likely(place != 0 and context != 0 and is_of(place, context)):
+        hashed = read64(read64(cell + EVENT.threads) + THREADS.hashed)
         room = (load64(place - BYTES_DATA + VAR_SIZE) - PLACE_BYTES) >> 3
-        is_entered = load32(context + ENTERED_AT) != 0
-        if likely(not is_entered and load64(place + PLACE.depth) + spans <= room):
+        if likely(
+            load64(place + PLACE.depth) + spans <= room
+            and hangs_alone(context, read64(cell + EVENT.variable), hashed) != 0
+        ):
             return place
     return renew_place(cell, place, context, state)
 

@@ -193,6 +193,7 @@ class THREADS:
 
     changes: U64 = 0  # of a PLACE's ContextVar by Python code
     forks: U64 = 8  # by which this process came from the one that imported us
+    hashed: U64 = 16  # where the ContextVar hangs: objects.tree_hash
     spans: U64 = 64  # numbers given out, by atomic addition
     tasks: U64 = 72
 
