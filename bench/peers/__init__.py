@@ -18,6 +18,7 @@ NAMES = (
     "shmtrace_kernel",
     "shmtrace_tracepoint",
     "shmtrace_span",
+    "shmtrace_span_task",
     "shmtrace_span_fields",
     "shmtrace_log",
     "shmtrace_record",

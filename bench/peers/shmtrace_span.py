@@ -33,19 +33,20 @@ def spanning(size: int, run: Callable[[Channel], Callable[[int], None]]) -> Iter
         yield of_records(made, size, 2, emit)
 
 
+def plain(made: Channel) -> Callable[[int], None]:
+    """Spans without fields."""
+    load = made.span("load")
+
+    def spans(count: int) -> None:
+        for _ in repeat(None, count):
+            with load:
+                pass
+
+    return spans
+
+
 @contextmanager
 def running(size: int) -> Iterator[Emitter]:
-    """Without fields."""
-
-    def run(made: Channel) -> Callable[[int], None]:
-        load = made.span("load")
-
-        def spans(count: int) -> None:
-            for _ in repeat(None, count):
-                with load:
-                    pass
-
-        return spans
-
-    with spanning(size, run) as found:
+    """In a plain thread."""
+    with spanning(size, plain) as found:
         yield found
