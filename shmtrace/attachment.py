@@ -8,8 +8,9 @@ import os
 import sys
 
 from . import layout
-from .context import address_of, make_context, segment_context
+from .context import make_context, segment_context
 from .errors import ChannelError, ChannelNotFound, ChannelRemoved
+from .interpreter import address_of
 from .layout import CONTROL, WRITER
 from .native import functions
 from .native.loader import libc, map_memory, whole_pages

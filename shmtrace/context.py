@@ -21,11 +21,6 @@ def make_context(**values: int) -> bytes:
     return bytes(payload)
 
 
-def address_of(context: bytes) -> int:
-    """Where the code finds it: the payload of the bytes object, which must be kept."""
-    return id(context) + bytes.__basicsize__ - 1
-
-
 def segment_context(segment: Segment) -> dict[str, int]:
     """The fields that follow from the segment.  Opens its semaphores, which stay open."""
     return {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from . import layout, place, wire
-from .context import address_of
 from .encoding import REPLACE, WrongArguments
+from .interpreter import address_of
 from .layout import CONTEXT, CONTROL
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, make_builtin

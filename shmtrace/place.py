@@ -19,7 +19,7 @@ import itertools
 import os
 import struct
 
-from .context import address_of
+from .interpreter import address_of, tree_hash
 from .native import tables
 from .native.tables import PLACE, THREADS
 
@@ -41,13 +41,6 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def tree_hash(variable: object) -> int:
-    """Of a ContextVar: the bits by which the interpreter finds it in a Context; see native/objects.py."""
-    number = hash(variable) & 0xFFFF_FFFF_FFFF_FFFF
-    folded = (number & 0xFFFF_FFFF) ^ (number >> 32)
-    return folded if folded != 0xFFFF_FFFF else 0xFFFF_FFFE
 
 
 threads[THREADS.hashed // 8] = tree_hash(variable)

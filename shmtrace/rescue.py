@@ -1,7 +1,7 @@
 """What a collector does for the dead, where there is none: in the mode overwrite.
 
-Who attaches, who takes a snapshot, and at most once a second a producer that found every lane of its cpu taken, give
-back the lanes whose owners are dead, under the segment's lock.
+Who attaches, who takes a snapshot, and at most once a second a producer that found every lane of its cpu taken, or no
+number for itself, give back the lanes whose owners are dead, and the numbers of the dead, under the segment's lock.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import ctypes
 import fcntl
 import os
 
-from .context import address_of, make_context, segment_addresses
-from .layout import CONTROL, LANE
+from . import layout
+from .context import make_context, segment_addresses
+from .interpreter import address_of
+from .layout import CONTROL, LANE, WRITER
 from .native import functions
-from .process import is_owner_dead
+from .process import is_owner_dead, is_writer_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ def rescue(segment: Segment) -> None:
     """Give back what the dead hold: lanes, and when there are no others the numbers of writers.  Raises OSError."""
     give_back_lanes(segment)
     if not segment.is_foreign and segment.u64(CONTROL.unnumbered) and segment.is_table_full():
-        from .collector.snapshot import free_writers
-
         free_writers(segment)
 
 
@@ -47,6 +47,33 @@ def give_back_lanes(segment: Segment) -> None:
             owner = segment.u64(segment.lane_at(lane) + LANE.owner)
             if owner != 0 and is_owner_dead(owner):
                 rescue(address_of(context), lane, owner - (owner >> 63 << 64))
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(file)
+
+
+def free_writers(segment: Segment) -> None:
+    """Mode overwrite, the table is full: free the numbers of dead writers that no page names.
+
+    Who is dead is asked before the pages are copied, so all that the dead committed is in the copies or overwritten.
+    Nothing is done while somebody else is at it, who may be stopped.
+    """
+    from .collector.copies import Copies
+
+    file = segment.open_lock()
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        entries = [
+            segment.geometry.writers_at + number * layout.WRITER_BYTES for number in range(segment.geometry.writers)
+        ]
+        gone = {number for number, at in enumerate(entries) if number and is_writer_gone(segment.u64(at))}
+        owners = (segment.u64(segment.lane_at(lane) + LANE.owner) for lane in range(segment.geometry.lanes))
+        gone -= {owner & layout.UNKNOWN_WRITER for owner in owners}
+        with Copies(segment) as copies:
+            gone -= copies.writers()
+        for number in gone:
+            segment.set_u64(entries[number] + WRITER.identity, 0)
     except BlockingIOError:
         pass
     finally:

@@ -13,9 +13,9 @@ import sys
 
 from . import place, wire
 from .classes import define, switch_address
-from .context import address_of
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
 from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointConflict
+from .interpreter import address_of
 from .known import add as remember
 from .layout import CONTEXT, CONTROL
 from .native import functions, is_ready, tables

@@ -6,7 +6,8 @@ import ctypes
 from typing import TYPE_CHECKING
 
 from .. import layout, wire
-from ..context import address_of, make_context, segment_context
+from ..context import make_context, segment_context
+from ..interpreter import address_of
 from ..layout import CONTROL
 from ..native import functions, tables
 from ..native.loader import libc, map_memory

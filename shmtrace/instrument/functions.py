@@ -16,9 +16,9 @@ from fnmatch import fnmatchcase
 
 from .. import channel as channels
 from ..attachment import lasting, lasting_context, wiped_memory
-from ..context import address_of
 from ..encoding import WrongArguments
 from ..errors import ShmtraceError
+from ..interpreter import address_of
 from ..layout import CONTEXT, CONTROL
 from ..log import is_recording
 from ..native import functions as native

@@ -13,7 +13,7 @@ from types import BuiltinFunctionType, MethodType
 
 from .. import known, layout
 from ..channel import Channel
-from ..context import address_of
+from ..interpreter import address_of
 from ..native import code_key, functions, is_compiling, is_ready, tables
 from ..tracepoint import Event, Span
 

@@ -46,6 +46,7 @@ import ctypes
 import sys
 
 from ..errors import PythonUnsupported
+from ..interpreter import address_of, tree_hash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ OBJECT_SLOT = object.__basicsize__
 OBJECT_TYPE = OBJECT_SLOT - 8
 VAR_SIZE = object.__basicsize__  # ob_size
 VAR_BYTES = VAR_SIZE + 8  # of a PyVarObject
-BYTES_DATA = bytes.__basicsize__ - 1  # context.address_of says the same to those who need nothing else of this
+BYTES_DATA = bytes.__basicsize__ - 1  # as interpreter.address_of has it
 TUPLE_ITEMS = tuple.__basicsize__
 FLOAT_VALUE = object.__basicsize__
 INTEGER_HEAD = object.__basicsize__
@@ -117,8 +118,6 @@ def _has_size() -> bool:
 
 
 def _has_bytes() -> bool:
-    from ..context import address_of
-
     thing = bytes(range(1, 40))
     return address_of(thing) == id(thing) + BYTES_DATA and ctypes.string_at(address_of(thing), 40) == thing + b"\0"
 
@@ -241,8 +240,6 @@ def _find_ascii() -> int:
 
 def _value_in(context: object, variable: object) -> int:
     """Address of a variable's value, found as access.hangs_alone does; 0: it has none here."""
-    from ..place import tree_hash
-
     left = tree_hash(variable)
     node = ctypes.c_uint64.from_address(_word(context, CONTEXT_VARIABLES) + VARIABLES_ROOT).value
     for _ in range(LEVELS):

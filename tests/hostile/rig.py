@@ -23,7 +23,7 @@ from shmtrace import creation, layout, wire
 from shmtrace import segment as segments
 from shmtrace.channel import open_channel
 from shmtrace.clock import choose_clock, read_clocks
-from shmtrace.collector import snapshot
+from shmtrace.collector import copies
 from shmtrace.collector import state as states
 from shmtrace.collector.state import State
 from shmtrace.layout import CLASS, CONTROL, CPU, LANE, PAGE, TOTALS, WRITER, Geometry
@@ -71,7 +71,7 @@ def guarded() -> Iterator[None]:
     """Segments that are mapped in the block have guards on both sides."""
     with (
         mock.patch.object(segments, "map_memory", _map_guarded),
-        mock.patch.object(snapshot, "map_memory", _map_guarded),
+        mock.patch.object(copies, "map_memory", _map_guarded),
     ):
         yield
 

@@ -33,7 +33,7 @@ COLUMNS = (
     "accepted", "delivered", "lost", "missed", "extra",
 )  # fmt: skip
 MODULES = (
-    "cli.create", "cli.collect", "cli.record", "cli.snapshot", "collector", "collector.snapshot", "reader.recorder",
+    "cli.create", "cli.collect", "cli.record", "cli.snapshot", "collector", "collector.copies", "reader.recorder",
     "reader.source",
 )  # fmt: skip
 
