@@ -19,8 +19,8 @@ import itertools
 import os
 import struct
 
-from .interpreter import address_of, tree_hash
 from .native import tables
+from .native.objects import address_of, tree_hash
 from .native.tables import PLACE, THREADS
 
 variable: contextvars.ContextVar[tuple[bytes, object]] = contextvars.ContextVar("shmtrace")

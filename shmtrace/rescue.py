@@ -12,9 +12,9 @@ import os
 
 from . import layout
 from .context import make_context, segment_addresses
-from .interpreter import address_of
 from .layout import CONTROL, LANE, WRITER
 from .native import functions
+from .native.objects import address_of
 from .process import is_owner_dead, is_writer_gone
 
 TYPE_CHECKING = False

@@ -23,9 +23,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import layout
-from .interpreter import address_of
 from .native import functions, tables
 from .native.loader import MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, READ, WRITE, libc
+from .native.objects import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

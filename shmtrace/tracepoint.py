@@ -15,12 +15,11 @@ from . import place, wire
 from .classes import define, switch_address
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
 from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointConflict
-from .interpreter import address_of
 from .known import add as remember
 from .layout import CONTEXT, CONTROL
 from .native import functions, is_ready, tables
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
-from .native.objects import VAR_BYTES, VAR_SIZE
+from .native.objects import VAR_BYTES, VAR_SIZE, address_of
 from .native.tables import EVENT, USE
 from .notes import say
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from .. import layout, wire
 from ..context import make_context, segment_context
-from ..interpreter import address_of
 from ..layout import CONTROL
 from ..native import functions, tables
 from ..native.loader import libc, map_memory
+from ..native.objects import address_of
 from ..native.tables import COLLECTOR, COPY, PACKING
 from .description import describe_stream, sound_clock
 

@@ -18,13 +18,13 @@ from .. import channel as channels
 from ..attachment import lasting, lasting_context, wiped_memory
 from ..encoding import WrongArguments
 from ..errors import ShmtraceError
-from ..interpreter import address_of
 from ..layout import CONTEXT, CONTROL
 from ..log import is_recording
 from ..native import functions as native
 from ..native import tables
 from ..native.builtin import METH_O
 from ..native.loader import unstable
+from ..native.objects import address_of
 from ..native.tables import EVENT, FUNCTIONS
 from ..native.types import make_type
 from ..notes import say

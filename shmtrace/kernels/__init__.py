@@ -13,8 +13,8 @@ from types import BuiltinFunctionType, MethodType
 
 from .. import known, layout
 from ..channel import Channel
-from ..interpreter import address_of
 from ..native import code_key, functions, is_compiling, is_ready, tables
+from ..native.objects import address_of
 from ..tracepoint import Event, Span
 
 TYPE_CHECKING = False

@@ -46,7 +46,6 @@ import ctypes
 import sys
 
 from ..errors import PythonUnsupported
-from ..interpreter import address_of, tree_hash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ OBJECT_SLOT = object.__basicsize__
 OBJECT_TYPE = OBJECT_SLOT - 8
 VAR_SIZE = object.__basicsize__  # ob_size
 VAR_BYTES = VAR_SIZE + 8  # of a PyVarObject
-BYTES_DATA = bytes.__basicsize__ - 1  # as interpreter.address_of has it
+BYTES_DATA = bytes.__basicsize__ - 1
 TUPLE_ITEMS = tuple.__basicsize__
 FLOAT_VALUE = object.__basicsize__
 INTEGER_HEAD = object.__basicsize__
@@ -94,6 +93,18 @@ MOST_WORDS = 256  # that tools may keep with a code object
 TRIES = 3  # to find things in them
 
 
+def address_of(holder: bytes) -> int:
+    """Of the payload of a `bytes`, where jitted code reads and writes; the object must be kept."""
+    return id(holder) + BYTES_DATA
+
+
+def tree_hash(variable: object) -> int:
+    """Of a ContextVar: the bits by which the interpreter finds it in a Context."""
+    number = hash(variable) & 0xFFFF_FFFF_FFFF_FFFF
+    folded = (number & 0xFFFF_FFFF) ^ (number >> 32)
+    return folded if folded != 0xFFFF_FFFF else 0xFFFF_FFFE
+
+
 class _Slotted:
     __slots__ = ("first",)
     first: object
@@ -119,7 +130,7 @@ def _has_size() -> bool:
 
 def _has_bytes() -> bool:
     thing = bytes(range(1, 40))
-    return address_of(thing) == id(thing) + BYTES_DATA and ctypes.string_at(address_of(thing), 40) == thing + b"\0"
+    return ctypes.string_at(address_of(thing), 40) == thing + b"\0"
 
 
 def _has_buffer() -> bool:
