@@ -17,10 +17,10 @@ from ..native.lanes import (
     now,
     padded,
     put_header,
-    registered,
     slot_of,
     take_first,
 )
+from ..native.writers import registered
 from . import SYMBOL
 
 EVENT, KERNELS = frozen(tables.EVENT), frozen(tables.KERNELS)

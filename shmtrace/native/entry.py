@@ -43,24 +43,21 @@ from .lanes import (
     count_timeout,
     current_cpu,
     give_back,
-    identity_word,
     inlined,
     is_time_for_rescue,
     lane_at,
     may_wait,
     monotonic,
     now,
-    owner_word,
     padded,
     put_header,
     record,
-    register,
-    registered,
     take,
     wait_for_page,
 )
 from .objects import BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE
 from .recovery import reclaim_lane
+from .writers import identity_word, owner_word, register, registered
 
 CLOCK_TRIES, REALTIME = 8, 0
 ID_BLOB = wire.ID_BLOB

@@ -24,13 +24,13 @@ from .lanes import (
     inlined,
     may_wait,
     monotonic,
-    register,
     slot_of,
     take,
     take_other,
     wait_for_page,
 )
 from .loader import THREAD_STATE
+from .writers import register
 
 EVENT, KERNELS, KNOWN = frozen(tables.EVENT), frozen(tables.KERNELS), frozen(tables.KNOWN)
 STDERR = 2

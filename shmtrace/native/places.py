@@ -25,7 +25,8 @@ from .access import (
     py_none,
 )
 from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
-from .lanes import BLOCK, CONTEXT, HERE, apart, block_here, inlined
+from .lanes import BLOCK, CONTEXT, HERE, apart, inlined
+from .writers import block_here
 
 EVENT, PLACE, THREADS = frozen(tables.EVENT), frozen(tables.PLACE), frozen(tables.THREADS)
 PLACE_BYTES, PLACE_SPANS, SPANS_AT_ONCE = tables.PLACE_BYTES, tables.PLACE_SPANS, tables.SPANS_AT_ONCE
