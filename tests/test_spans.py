@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import datetime as dt
@@ -190,6 +191,78 @@ def test_who_runs_in_a_copy_of_a_context_is_where_that_was_made(tmp_path: Path) 
         ("outer", None), ("later", None), ("inner", "outer"), ("later", "later"), ("inner", "outer"),
         ("later", "later"), ("later", None),
     ]  # fmt: skip
+
+
+class Wanderer:
+    """Spans in tasks, threads and copies of contexts, at random; and a ContextVar that is set and reset in them."""
+
+    def __init__(self, channel: shmtrace.Channel, seed: int) -> None:
+        self._span = channel.span("span", number="u32")
+        self._random = Random(seed)
+        self._truth = contextvars.ContextVar("truth", default=0)
+        self._others = [contextvars.ContextVar[int](f"other {number}") for number in range(40)]
+        self._kept: list[contextvars.Context] = []
+        self.parents: dict[int, int] = {}
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        number = len(self.parents) + 1
+        self.parents[number] = self._truth.get()
+        with self._span(number):
+            token = self._truth.set(number)
+            yield
+            self._truth.reset(token)
+
+    def _run_anywhere(self, depth: int) -> None:
+        """Here, in a copy of this context, or in one that was made some time ago."""
+        others = [contextvars.copy_context(), *self._random.sample(self._kept, min(len(self._kept), 1))]
+        chosen = self._random.choice([None, *others])
+        try:
+            self.go(depth) if chosen is None else chosen.run(self.go, depth)
+        except RuntimeError as error:
+            assert "already entered" in str(error)  # noqa: PT017
+
+    def go(self, depth: int) -> None:
+        for _ in range(self._random.randrange(3)):
+            self._random.choice(self._others).set(depth)
+            if self._random.random() < 0.3:
+                self._kept.append(contextvars.copy_context())
+            with self._inside():
+                if depth:
+                    self._run_anywhere(depth - 1)
+
+    async def task(self, depth: int) -> None:
+        children = []
+        for _ in range(self._random.randrange(4)):
+            if self._random.random() < 0.5:
+                self._random.choice(self._others).set(depth)
+            with self._inside():
+                for _ in range(self._random.randrange(3) if depth else 0):
+                    children.append(asyncio.create_task(self.task(depth - 1)))
+                    await asyncio.sleep(self._random.choice((0, 0, 0.001)))
+                self.go(1)
+                if self._random.random() < 0.2:
+                    await asyncio.to_thread(self.go, 0)
+            if self._random.random() < 0.2:
+                del self._kept[: len(self._kept) // 2]
+        await asyncio.gather(*children)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_span_is_in_the_one_that_a_variable_would_name(seed: int, tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        wanderer = Wanderer(trace.channel, seed)
+        for _ in range(5):
+            wanderer.go(3)
+            asyncio.run(wanderer.task(4))
+    begins = {record.span: record for record in trace.of_kind("begin")}
+    found = {
+        record.fields["number"]: begins[record.parent].fields["number"] if record.parent else 0
+        for record in begins.values()
+    }
+    assert len(found) > 100
+    assert found == wanderer.parents
+    assert len(trace.of_kind("end")) == len(found)
 
 
 def test_a_task_whose_context_lies_where_an_ended_ones_lay_has_its_spans_apart(tmp_path: Path) -> None:
