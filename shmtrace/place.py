@@ -51,10 +51,11 @@ def _get() -> bytes | None:
     return value[0] if value is not None else None
 
 
-def _set(place: bytes) -> None:
+def _set(place: bytearray) -> None:
     """Set it for this task, made of what was set before; what threads remember is looked up anew."""
     before = variable.get(None)
-    variable.set((place, before[1] if before is not None else None))
+    place[PLACE.value : PLACE.value + 8] = bytes(8)
+    variable.set((bytes(place), before[1] if before is not None else None))
     threads[THREADS.changes // 8] += 1
 
 
@@ -91,7 +92,7 @@ def set_context(context: int, values: dict[str, object]) -> None:
     place = bytearray(old if old is not None else tables.PLACE_BYTES + 8 * tables.PLACE_SPANS)
     place[PLACE.context : PLACE.context + 4] = context.to_bytes(4, "little")
     place[PLACE.told : PLACE.told + 8] = bytes(8)
-    _set(bytes(place))
+    _set(place)
     fields.set(values)
 
 
@@ -130,4 +131,4 @@ def _set_spans(place: bytes, spans: list[int]) -> None:
     for span in spans[:-1]:
         changed += span.to_bytes(8, "little")
     changed += bytes(8 * max(tables.PLACE_SPANS - len(spans) + 1, 0))
-    _set(bytes(changed))
+    _set(changed)

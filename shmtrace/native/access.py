@@ -125,37 +125,6 @@ def word_of_code(code: int, index: int) -> int:
 
 
 @inlined
-def hangs_alone(context: int, variable: int, hashed: int) -> int:
-    """The value of a ContextVar which no other Context has, whether a copy of this one or made of one; else 0.
-
-    A copy is one more owner of the tree; what it sets later leaves it with nodes of its own, which own what they do not
-    change: other nodes, and values.
-    """
-    tree = load64(context + CONTEXT_VARIABLES) if CONTEXT_VARIABLES != 0 else 0
-    if tree == 0 or count_of(tree) != 1:
-        return 0
-    node, left = load64(tree + VARIABLES_ROOT), hashed
-    for _ in range(LEVELS):
-        if count_of(node) != 1:
-            return 0
-        if load64(type_of(node) + TYPE_ITEM_BYTES) == 0:
-            key, node = 0, load64(node + WIDE_ITEMS + 8 * (left & LEVEL_MASK))
-        else:
-            used, bit = load32(node + NODE_BITS), 1 << (left & LEVEL_MASK)
-            at = 2 * do.ones(used & (bit - 1))
-            if used & bit == 0 or at + 1 >= load64(node + VAR_SIZE):  # the second: not such a node
-                return 0
-            at = node + NODE_ITEMS + 8 * at
-            key, node = load64(at), load64(at + 8)
-        if key != 0:
-            return node if key == variable and count_of(node) == 1 else 0
-        if node == 0:
-            return 0
-        left >>= LEVEL_BITS
-    return 0
-
-
-@inlined
 def held_by(address: int) -> int:
     """Address of the payload of the `bytes` in an object's first slot: a CONTEXT, or the cell of a tracepoint."""
     return load64(address + OBJECT_SLOT) + BYTES_DATA

@@ -250,7 +250,7 @@ def _find_ascii() -> int:
 
 
 def _value_in(context: object, variable: object) -> int:
-    """Address of a variable's value, found as access.hangs_alone does; 0: it has none here."""
+    """Address of a variable's value, found as places.search_tree does; 0: it has none here."""
     left = tree_hash(variable)
     node = ctypes.c_uint64.from_address(_word(context, CONTEXT_VARIABLES) + VARIABLES_ROOT).value
     for _ in range(LEVELS):

@@ -12,17 +12,28 @@ from . import tables
 from .access import (
     BYTES_DATA,
     CONTEXT_AT,
+    CONTEXT_VARIABLES,
     HAS_GIL,
+    LEVEL_BITS,
+    LEVEL_MASK,
+    LEVELS,
+    NODE_BITS,
+    NODE_ITEMS,
     REFERENCE_AT,
+    TUPLE_ITEMS,
+    TYPE_ITEM_BYTES,
     VAR_SIZE,
+    VARIABLES_ROOT,
     VERSION_AT,
+    WIDE_ITEMS,
     Py_DecRef,
     PyErr_Clear,
-    hangs_alone,
+    count_of,
     item_of,
     new_reference,
     pointer_out,
     py_none,
+    type_of,
 )
 from .intrinsics import frozen, likely, load32, load64, read64, store32, store64
 from .lanes import BLOCK, CONTEXT, HERE, apart, inlined
@@ -115,6 +126,63 @@ def is_of(place: int, context: int) -> bool:
 
 
 @apart
+def search_tree(cell: int, context: int, place: int) -> bool:
+    """`is_unshared`, by the way that the variable's hash says.  If it is the root that has it, that is remembered."""
+    variable = read64(cell + EVENT.variable)
+    left = read64(read64(cell + EVENT.threads) + THREADS.hashed)
+    tree = load64(context + CONTEXT_VARIABLES)
+    node = load64(tree + VARIABLES_ROOT)
+    if count_of(tree) != 1:
+        return False
+    for level in range(LEVELS):
+        if count_of(node) != 1:
+            return False
+        if load64(type_of(node) + TYPE_ITEM_BYTES) == 0:
+            node = load64(node + WIDE_ITEMS + 8 * (left & LEVEL_MASK))
+        else:
+            used, bit, size = load32(node + NODE_BITS), 1 << (left & LEVEL_MASK), load64(node + VAR_SIZE)
+            number = 2 * do.ones(used & (bit - 1))
+            if used & bit == 0 or number + 1 >= size:  # the second: not such a node
+                return False
+            at = node + NODE_ITEMS + 8 * number
+            key, value = load64(at), load64(at + 8)
+            if key == variable:
+                if level == 0:
+                    store64(place + PLACE.value, value)
+                    store32(place + PLACE.size, size)
+                    store32(place + PLACE.at, at + 8 - node)
+                return count_of(value) == 1
+            node = value if key == 0 else 0
+        if node == 0:
+            return False
+        left >>= LEVEL_BITS
+    return False
+
+
+@inlined
+def is_unshared(cell: int, context: int, place: int) -> bool:
+    """This Context's PLACE is in no other one, which is a copy of it, or was made of one.
+
+    A copy is one more owner of the tree that the variables hang in; what it sets later leaves it with nodes of its own,
+    which own what they do not change: other nodes, and values.  As a rule our value hangs at the root, where it did.
+    """
+    if CONTEXT_VARIABLES == 0 or TUPLE_ITEMS == 0:
+        return False
+    value = load64(place + PLACE.value)
+    tree = load64(context + CONTEXT_VARIABLES)
+    root = load64(tree + VARIABLES_ROOT)
+    if likely(
+        value != 0
+        and count_of(tree) == 1
+        and count_of(root) == 1
+        and load64(root + VAR_SIZE) == load32(place + PLACE.size)  # a node of 32 has an address there, or 0
+        and load64(root + load32(place + PLACE.at)) == value
+    ):
+        return count_of(value) == 1
+    return search_tree(cell, context, place)
+
+
+@apart
 def set_place(cell: int, new: int, whose: int) -> bool:
     """The variable of the current Context is this `bytes`, with what keeps PLACE.whose."""
     value = PyTuple_Pack(2, new, whose)
@@ -173,6 +241,7 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
     else:
         whose = refer_to_context(cell, new, state)
         store64(place + PLACE.whose, whose)
+    store64(place + PLACE.value, 0)
     is_set = whose != 0 and set_place(cell, new, whose)
     if whose != 0:
         Py_DecRef(whose)
@@ -192,12 +261,8 @@ def own_place(cell: int, spans: int) -> int:
     place = find_place(cell, state)
     context = current_context(state)
     if likely(place != 0 and context != 0 and is_of(place, context)):
-        hashed = read64(read64(cell + EVENT.threads) + THREADS.hashed)
         room = (load64(place - BYTES_DATA + VAR_SIZE) - PLACE_BYTES) >> 3
-        if likely(
-            load64(place + PLACE.depth) + spans <= room
-            and hangs_alone(context, read64(cell + EVENT.variable), hashed) != 0
-        ):
+        if likely(load64(place + PLACE.depth) + spans <= room and is_unshared(cell, context, place)):
             return place
     return renew_place(cell, place, context, state)
 

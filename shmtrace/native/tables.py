@@ -222,6 +222,9 @@ class PLACE:
     end: U32 = 28  # and below this
     depth: U64 = 32  # spans behind this head
     told: U64 = 40  # to whom the user's context was told, and of which process: period 32 | CONTEXT.slot 16 | forks 16
+    value: U64 = 48  # address of the ContextVar's value, if it was found at the root of the Context's variables, else 0
+    size: U32 = 56  # of that root
+    at: U32 = 60  # offset in it of the value
 
 
 class RESERVATION:
@@ -263,7 +266,7 @@ KERNEL_MARK_BYTES = 48  # hexadecimal: 32 of the process, 16 of the object
 FIELD_BYTES = 8
 THREADS_BYTES = 128
 HERE_BYTES = 40
-PLACE_BYTES = 48
+PLACE_BYTES = 64
 PLACE_SPANS = 30  # that a new one has room for
 SPANS_AT_ONCE = 256  # numbers that a task takes from the process'
 FIELDS_MAX = 64  # that the code handles
