@@ -32,11 +32,12 @@ def become(uid: int) -> None:
     os.setuid(uid)
 
 
-def in_child(function: Callable[[], object], *, uid: int | None = None) -> Any:  # noqa: ANN401
-    """What a function gives, or the exception that it raises, in a forked child, as another user if need be."""
+def begin_in_child(function: Callable[[], object], *, uid: int | None = None) -> Callable[[], Any]:
+    """Call a function in a forked child; what is called for its answer, as `in_child` gives it."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(read)
         try:
             if uid is not None:
                 become(uid)
@@ -47,10 +48,19 @@ def in_child(function: Callable[[], object], *, uid: int | None = None) -> Any: 
             pickle.dump(result, stream)
         os._exit(0)
     os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        answer = stream.read()
-    os.waitpid(child, 0)
-    return pickle.loads(answer)
+
+    def answer() -> Any:  # noqa: ANN401
+        with os.fdopen(read, "rb") as stream:
+            said = stream.read()
+        os.waitpid(child, 0)
+        return pickle.loads(said)
+
+    return answer
+
+
+def in_child(function: Callable[[], object], *, uid: int | None = None) -> Any:  # noqa: ANN401
+    """What a function gives, or the exception that it raises, in a forked child, as another user if need be."""
+    return begin_in_child(function, uid=uid)()
 
 
 def in_new_process(name: str) -> None:

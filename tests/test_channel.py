@@ -20,6 +20,7 @@ import textwrap
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ import pytest
 import commands
 import elsewhere
 import shmtrace
-from elsewhere import edit, in_child, in_new_process, objects
+from elsewhere import begin_in_child, edit, in_child, in_new_process, objects
 from recording import collected
 from shmtrace import layout, segment
 from shmtrace.layout import CONTROL, PAGE
@@ -383,26 +384,22 @@ def create_and_die(name: str, step: int) -> bool:
 
 
 def race(functions: list[Callable[[], object]]) -> list[Any]:
-    """Run functions in processes of their own, from the same moment on; what they give or raise."""
+    """Run functions in processes of their own, from the same moment on; what they give or raise.
+
+    One thread forks them all: a process that several threads fork at once is not always whole.
+    """
     go_read, go_write = os.pipe()
-    answers: list[Any] = [None] * len(functions)
 
-    def wait_for(number: int, function: Callable[[], object]) -> None:
-        def wait() -> object:
-            os.read(go_read, 1)
-            return function()
+    def wait(function: Callable[[], object]) -> object:
+        os.read(go_read, 1)
+        return function()
 
-        answers[number] = in_child(wait)
-
-    threads = [threading.Thread(target=wait_for, args=pair) for pair in enumerate(functions)]
-    for thread in threads:
-        thread.start()
+    answers = [begin_in_child(partial(wait, function)) for function in functions]
     os.write(go_write, b"!" * len(functions))
-    for thread in threads:
-        thread.join(60)
+    given = [answer() for answer in answers]
     os.close(go_read)
     os.close(go_write)
-    return answers
+    return given
 
 
 @pytest.mark.parametrize("directories", [1, 2])
