@@ -243,6 +243,8 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
         store64(place + PLACE.whose, whose)
     store64(place + PLACE.value, 0)
     is_set = whose != 0 and set_place(cell, new, whose)
+    if not is_set:
+        store64(place + PLACE.whose, 0)  # the context may have it all the same, with nothing that would keep this
     if whose != 0:
         Py_DecRef(whose)
     Py_DecRef(new)  # the context has it
