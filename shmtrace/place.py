@@ -26,6 +26,7 @@ from .native.tables import PLACE, THREADS
 variable: contextvars.ContextVar[tuple[bytes, object]] = contextvars.ContextVar("shmtrace")
 fields: contextvars.ContextVar[dict[str, object]] = contextvars.ContextVar("shmtrace context")  # of the user's context
 threads = (ctypes.c_uint64 * (tables.THREADS_BYTES // 8))()
+threads[THREADS.hashed // 8] = tree_hash(variable)
 _numbers = itertools.count(1)  # of users' contexts
 _HEAD = struct.Struct("<I4x2I")
 assert (PLACE.current, PLACE.context, PLACE.task) == (0, 8, 12)
@@ -41,9 +42,6 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-threads[THREADS.hashed // 8] = tree_hash(variable)
 
 
 def _get() -> bytes | None:
