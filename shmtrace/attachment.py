@@ -12,8 +12,8 @@ from .context import make_context, segment_context
 from .errors import ChannelError, ChannelNotFound, ChannelRemoved
 from .layout import CONTROL, WRITER
 from .native import functions
+from .native.builtin import address_of
 from .native.loader import libc, map_memory, whole_pages
-from .native.objects import address_of
 from .segment import open_segment
 
 TYPE_CHECKING = False  # see channel.py

@@ -6,8 +6,7 @@ from . import layout, place, wire
 from .encoding import REPLACE, WrongArguments
 from .layout import CONTEXT, CONTROL
 from .native import functions, is_ready
-from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, make_builtin
-from .native.objects import address_of
+from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, address_of, make_builtin
 from .native.tables import EVENT, PLACE
 from .tracepoint import LEVELS, Tracepoint
 

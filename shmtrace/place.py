@@ -20,7 +20,8 @@ import os
 import struct
 
 from .native import tables
-from .native.objects import address_of, tree_hash
+from .native.builtin import address_of
+from .native.objects import tree_hash
 from .native.tables import PLACE, THREADS
 
 variable: contextvars.ContextVar[tuple[bytes, object]] = contextvars.ContextVar("shmtrace")

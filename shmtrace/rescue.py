@@ -14,7 +14,7 @@ from . import layout
 from .context import make_context, segment_addresses
 from .layout import CONTROL, LANE, WRITER
 from .native import functions
-from .native.objects import address_of
+from .native.builtin import address_of
 from .process import is_owner_dead, is_writer_gone
 
 TYPE_CHECKING = False

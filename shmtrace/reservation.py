@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import layout
 from .native import functions, tables
+from .native.builtin import address_of
 from .native.loader import MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, READ, WRITE, libc
-from .native.objects import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

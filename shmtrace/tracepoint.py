@@ -18,8 +18,8 @@ from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointCon
 from .known import add as remember
 from .layout import CONTEXT, CONTROL
 from .native import functions, is_ready, tables
-from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, make_builtin
-from .native.objects import VAR_BYTES, VAR_SIZE, address_of
+from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, address_of, make_builtin
+from .native.objects import VAR_BYTES, VAR_SIZE
 from .native.tables import EVENT, USE
 from .notes import say
 

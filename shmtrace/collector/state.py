@@ -9,8 +9,8 @@ from .. import layout, wire
 from ..context import make_context, segment_context
 from ..layout import CONTROL
 from ..native import functions, tables
+from ..native.builtin import address_of
 from ..native.loader import libc, map_memory
-from ..native.objects import address_of
 from ..native.tables import COLLECTOR, COPY, PACKING
 from .description import describe_stream, sound_clock
 

@@ -22,9 +22,8 @@ from ..layout import CONTEXT, CONTROL
 from ..log import is_recording
 from ..native import functions as native
 from ..native import tables
-from ..native.builtin import METH_O
+from ..native.builtin import METH_O, address_of
 from ..native.loader import unstable
-from ..native.objects import address_of
 from ..native.tables import EVENT, FUNCTIONS
 from ..native.types import make_type
 from ..notes import say

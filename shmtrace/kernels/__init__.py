@@ -14,7 +14,7 @@ from types import BuiltinFunctionType, MethodType
 from .. import known, layout
 from ..channel import Channel
 from ..native import code_key, functions, is_compiling, is_ready, tables
-from ..native.objects import address_of
+from ..native.builtin import address_of
 from ..tracepoint import Event, Span
 
 TYPE_CHECKING = False

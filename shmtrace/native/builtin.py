@@ -44,3 +44,8 @@ def make_builtin(address: int, owner: object, name: str, flags: int, doc: str) -
         _definitions[address, name, doc] = definition
     builtin: Callable[..., Any] = _new(ctypes.addressof(definition), owner, None)
     return builtin
+
+
+def address_of(holder: bytes) -> int:
+    """Of the payload of a `bytes` that jitted code reads and writes, as the one in `self`; it must be kept."""
+    return id(holder) + bytes.__basicsize__ - 1

@@ -46,6 +46,7 @@ import ctypes
 import sys
 
 from ..errors import PythonUnsupported
+from .builtin import address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,11 +94,6 @@ MOST_WORDS = 256  # that tools may keep with a code object
 TRIES = 3  # to find things in them
 
 
-def address_of(holder: bytes) -> int:
-    """Of the payload of a `bytes`, where jitted code reads and writes; the object must be kept."""
-    return id(holder) + BYTES_DATA
-
-
 def tree_hash(variable: object) -> int:
     """Of a ContextVar: the bits by which the interpreter finds it in a Context."""
     number = hash(variable) & 0xFFFF_FFFF_FFFF_FFFF
@@ -130,7 +126,7 @@ def _has_size() -> bool:
 
 def _has_bytes() -> bool:
     thing = bytes(range(1, 40))
-    return ctypes.string_at(address_of(thing), 40) == thing + b"\0"
+    return address_of(thing) == id(thing) + BYTES_DATA and ctypes.string_at(address_of(thing), 40) == thing + b"\0"
 
 
 def _has_buffer() -> bool:
