@@ -1,15 +1,17 @@
 """What tracing of functions adds to a call: `python -m bench.functions`, beside VizTracer in the same run.
 
-The programs are of the kind that VizTracer measures itself with: fib, quicksort, hanoi.  Each round starts a process
+The programs are those that VizTracer measures itself with: fib, quicksort, hanoi.  Each round starts a process
 for each tracer and program, in turn; it calls the program untraced and traced, in turn, too, and the fastest of each
 counts, as whatever else the machine does only adds.  What VizTracer takes to save is not counted; of shmtrace
 collector and reader run beside it, and all is delivered.  "unread" is shmtrace without them: what the interpreter takes
-for its hooks.  VizTracer is told to leave calls of C functions out, as shmtrace does.
+for its hooks.  "clock" is two hooks that only read the time-stamp counter: less is not possible for whoever wants to
+know when a call began and ended.  VizTracer is told to leave calls of C functions out, as shmtrace does.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import random
 import statistics
@@ -26,50 +28,51 @@ if TYPE_CHECKING:
     from shmtrace import Channel
 
 REPEATS = 15
+MONITORS = sys.version_info >= (3, 12)  # else no hook is this cheap
 LIMIT_S = 120
 
 
 def fib(number: int) -> int:
     """The obvious way."""
-    return number if number < 2 else fib(number - 1) + fib(number - 2)
+    if number <= 1:
+        return 1
+    return fib(number - 1) + fib(number - 2)
 
 
-def hanoi(height: int, source: str, target: str, spare: str) -> int:
-    """Moves of the towers."""
-    if height == 0:
-        return 0
-    return hanoi(height - 1, source, spare, target) + 1 + hanoi(height - 1, spare, target, source)
+def hanoi(height: int, source: str, target: str, spare: str) -> None:
+    """Moves the towers."""
+    if height == 1:
+        return
+    hanoi(height - 1, source, spare, target)
+    hanoi(height - 1, spare, target, source)
 
 
-def partition(numbers: list[int], low: int, high: int) -> int:
-    """Where the last one belongs."""
-    last, at = numbers[high], low
-    for number in range(low, high):
-        if numbers[number] < last:
-            numbers[at], numbers[number] = numbers[number], numbers[at]
-            at += 1
-    numbers[at], numbers[high] = numbers[high], numbers[at]
-    return at
-
-
-def quicksort(numbers: list[int], low: int, high: int) -> None:
-    """In place."""
-    if low < high:
-        middle = partition(numbers, low, high)
-        quicksort(numbers, low, middle - 1)
-        quicksort(numbers, middle + 1, high)
+def quicksort(numbers: list[int]) -> list[int]:
+    """Into new lists, around one that is drawn by lot."""
+    if len(numbers) < 2:
+        return numbers
+    pivot = numbers[random.randint(0, len(numbers) - 1)]  # noqa: S311  (not for secrets)
+    low, same, high = [], [], []
+    for number in numbers:
+        if number < pivot:
+            low.append(number)
+        elif number == pivot:
+            same.append(number)
+        else:
+            high.append(number)
+    return quicksort(low) + same + quicksort(high)
 
 
 def sort() -> None:
     """The same numbers each time."""
-    numbers = random.Random(1).choices(range(10**6), k=5000)  # noqa: S311  (not for secrets)
-    quicksort(numbers, 0, len(numbers) - 1)
+    random.seed(1)
+    quicksort(random.choices(range(10**5), k=5000))  # noqa: S311  (not for secrets)
 
 
 PROGRAMS: dict[str, Callable[[], object]] = {
     "fib": lambda: fib(20),
     "quicksort": sort,
-    "hanoi": lambda: hanoi(14, "a", "b", "c"),
+    "hanoi": lambda: hanoi(15, "a", "b", "c"),
 }
 
 
@@ -128,6 +131,37 @@ def with_nobody() -> Iterator[Callable[[bool], None]]:
 
 
 @contextmanager
+def with_clock() -> Iterator[Callable[[bool], None]]:
+    """Hooks that read the counter and do nothing else."""
+    import numba
+
+    from shmtrace.native import intrinsics as do
+    from shmtrace.native.types import make_type
+
+    nothing, last = id(None), ctypes.c_int64()
+    place = ctypes.addressof(last)
+
+    def step(_self: int, _arguments: int, _count: int, _names: int) -> int:
+        do.store64(place, do.cycles())
+        return nothing
+
+    class Base:
+        __slots__ = ()
+
+    at = Base.__basicsize__
+    hook = make_type("bench.functions.Clock", base=Base, basic_size=at + 8, vectorcall_at=at)()
+    compiled = numba.cfunc("int64(int64, int64, int64, int64)")(step)  # a vectorcallfunc
+    ctypes.c_uint64.from_address(id(hook) + at).value = compiled.address
+    monitoring: Any = getattr(sys, "monitoring")  # noqa: B009  (mypy looks at 3.11)
+    tool, events = monitoring.PROFILER_ID, monitoring.events
+    monitoring.use_tool_id(tool, "clock")
+    for event in (events.PY_START, events.PY_RETURN):
+        monitoring.register_callback(tool, event, hook)
+    yield lambda on: monitoring.set_events(tool, (events.PY_START | events.PY_RETURN) if on else 0)
+    monitoring.free_tool_id(tool)
+
+
+@contextmanager
 def with_viztracer() -> Iterator[Callable[[bool], None]]:
     """The same."""
     from viztracer import VizTracer
@@ -137,7 +171,7 @@ def with_viztracer() -> Iterator[Callable[[bool], None]]:
     tracer.clear()
 
 
-TRACERS = {"shmtrace": with_shmtrace, "unread": with_nobody, "viztracer": with_viztracer}
+TRACERS = {"unread": with_nobody, "clock": with_clock, "shmtrace": with_shmtrace, "viztracer": with_viztracer}
 
 
 def seconds(program: Callable[[], object]) -> float:
@@ -169,7 +203,8 @@ def measure_here(tracer: str, program: str) -> dict[str, Any]:
 
 def measure(rounds: int, tracers: tuple[str, ...] = tuple(TRACERS)) -> list[dict[str, Any]]:
     """All programs with all tracers that are installed, in turn."""
-    found = [tracer for tracer in tracers if tracer != "viztracer" or find_spec(tracer) is not None]
+    lacking = {name for name, there in (("viztracer", find_spec("viztracer")), ("clock", MONITORS)) if not there}
+    found = [tracer for tracer in tracers if tracer not in lacking]
     rows: list[dict[str, Any]] = []
     for _ in range(rounds):
         for program in PROGRAMS:
@@ -182,7 +217,7 @@ def measure(rounds: int, tracers: tuple[str, ...] = tuple(TRACERS)) -> list[dict
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """Lines for people: medians, and the ratio."""
-    lines = [f"{'program':10} {'plain':>8} {'unread':>8} {'shmtrace':>10} {'viztracer':>10} {'ratio':>7}   ns a call"]
+    lines = [f"{'program':10} {'plain':>8} {''.join(f'{tracer:>10}' for tracer in TRACERS)} {'ratio':>7}   ns a call"]
     for program in PROGRAMS:
         of = [row for row in rows if row["program"] == program]
         added = {
@@ -190,10 +225,8 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
             for tracer in TRACERS
         }
         plain = statistics.median(row["plain_ns"] for row in of)
-        lines.append(
-            f"{program:10} {plain:8.1f} {added['unread']:8.1f} {added['shmtrace']:10.1f} {added['viztracer']:10.1f}"
-            f" {added['shmtrace'] / added['viztracer']:7.2f}"
-        )
+        costs = "".join(f"{cost:10.1f}" for cost in added.values())
+        lines.append(f"{program:10} {plain:8.1f} {costs} {added['shmtrace'] / added['viztracer']:7.2f}")
     return lines
 
 

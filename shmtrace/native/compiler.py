@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _I64 = ir.IntType(64)
 _COUNTED = re.compile(r"B\dv\d+")  # in a mangled name: how many functions the process had compiled, which is no matter
 _FUNCTION = re.compile(r"^define .*?^}$", re.MULTILINE | re.DOTALL)
+_COLD_GROUP = re.compile(r"^attributes #(\d+) = \{[^}]* cold ", re.MULTILINE)
 _ROOM = re.compile(r"^  (%[-\w.]+) = alloca i(?:8|64),", re.MULTILINE)
 
 
@@ -84,10 +85,23 @@ def _emit(module: Any) -> bytes:
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)
-    module = llvm.parse_assembly(without_zeros(str(module)))
+    module = llvm.parse_assembly(keeping_registers(without_zeros(str(module))))
     module.verify()
     code: bytes = machine.emit_object(module)
     return code
+
+
+def keeping_registers(text: str) -> str:
+    """A module whose cold functions save all the registers that they use.
+
+    Else whoever might call one has to keep what it needs then in registers that it must save itself, on each call of
+    its own, also where it calls nobody.
+    """
+    groups = "|".join(_COLD_GROUP.findall(text))
+    for name in re.findall(rf"^define internal .*@([-\w.$]+)\(.*\) .*#(?:{groups}) ", text, re.MULTILINE):
+        use = rf"\b(define internal|call) (?:fastcc )?(?=[^@\n]*@{re.escape(name)}\()"
+        text = re.sub(use, r"\1 preserve_mostcc ", text)
+    return text
 
 
 def without_zeros(text: str) -> str:

@@ -279,7 +279,7 @@ def reserve(context: int, size: int, result: int) -> int:
         cpu = current_cpu(context)
         if not has_another_lane(context, cpu, lane_at(context, cpu % read64(context + CONTEXT.cpu_slots), 0)):
             return RESERVE_LATER
-        lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
+        lane, position, _ = take(context, me, cpu, RECORD_BYTES + padded(size))
         if lane == FULL:
             again = wait_once(context, until)
             if again <= 0:

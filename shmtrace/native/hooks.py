@@ -2,6 +2,8 @@
 
 A record of a call has nothing but the function's number, which stands in a word of the code object that the
 interpreter keeps for us.  What the number means is told by Python: once to each reader, by each process.
+
+The counter is read as early as can be: a cpu that lets the reading wait for what is ahead of it has little to wait for.
 """
 
 from __future__ import annotations
@@ -10,21 +12,25 @@ from . import intrinsics as do
 from . import tables
 from .access import Py_DecRef, Py_IncRef, held_by, none, type_of, word_of_code
 from .calls import attach_late, call_python, end_record, is_on
-from .entry import me_of, try_harder
-from .intrinsics import frozen, likely, load32, load64, read64
+from .entry import is_off, me_of, try_harder
+from .intrinsics import frozen, likely, load32, load64, read64, store64
 from .lanes import (
+    CLOCK_TSC,
     CONTEXT,
     CONTROL,
-    FULL,
+    CPU_RSEQ,
+    RECORD_ALIGNMENT,
     RECORD_BYTES,
+    SLOT,
     address_of_position,
     apart,
     current_cpu,
     inlined,
-    now,
-    padded,
     put_header,
-    take,
+    slot_of,
+    take_first,
+    take_other,
+    time_of,
 )
 from .places import EVENT
 from .spans import end_failed
@@ -32,6 +38,7 @@ from .spans import end_failed
 FUNCTIONS = frozen(tables.FUNCTIONS)
 FUNCTION_UNWANTED = tables.FUNCTION_UNWANTED - (1 << 64)  # as int64
 NUMBER_BYTES = 4
+NEED = RECORD_BYTES + RECORD_ALIGNMENT
 SEEN, UNWANTED, FAILED = 1, -1, -2
 PROFILE_CALL, PROFILE_RETURN = 0, 3  # PyTrace_...
 frame_code = do.external("PyFrame_GetCode", 1)
@@ -71,12 +78,6 @@ def tell(cell: int, functions: int, code: int) -> int:
     return number_of(functions, code)
 
 
-@inlined
-def is_wanted(cell: int) -> bool:
-    """Something is recorded.  Attaches the channel if that is still to be done."""
-    return likely(is_on(cell)) or attach_late(cell) == 1
-
-
 @apart
 def introduce(cell: int, functions: int, code: int) -> int:
     """The function's number, where the reader was not told of it: it is now; 0: it has none; UNWANTED, FAILED."""
@@ -90,65 +91,111 @@ def introduce(cell: int, functions: int, code: int) -> int:
 
 
 @inlined
-def look_up(cell: int, code: int) -> int:
-    """The function's number, which the reader knows by now; 0: it has none; UNWANTED, FAILED."""
-    functions = read64(cell + EVENT.other)
-    number = number_of(functions, code)
-    if likely(is_told(load64(cell + EVENT.context), functions, number)):
-        return number
-    return introduce(cell, functions, code)
-
-
-@inlined
-def write_number(cell: int, number: int) -> bool:
-    """A record with a function's number.  False with an exception set."""
-    context = load64(cell + EVENT.context)
-    me = me_of(context)
-    if not likely(me != 0):
-        return False
-    stamp, cpu = now(context), current_cpu(context)
-    lane, position = take(context, me, cpu, RECORD_BYTES + padded(NUMBER_BYTES))
-    if not likely(lane > FULL):
-        return write_again(cell, me, lane, number)
+def put_number(cell: int, number: int, context: int, me: int, cpu: int, stamp: int, lane: int, position: int) -> int:
+    """P10 to P12: a record with a function's number, in a lane with room for it."""
     target = address_of_position(context, position)
     put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, NUMBER_BYTES)
     do.put64(target + RECORD_BYTES, number)
     end_record(lane, position, NUMBER_BYTES)
-    return True
+    return SEEN
+
+
+@inlined
+def known(cell: int, code: int) -> int:
+    """The function's number, which the reader knows by now; 0: it has none; UNWANTED, FAILED."""
+    functions = read64(cell + EVENT.other)
+    number = number_of(functions, code)
+    return number if is_told(load64(cell + EVENT.context), functions, number) else introduce(cell, functions, code)
 
 
 @apart
-def write_again(cell: int, me: int, lane: int, number: int) -> bool:
-    """There was no room for it."""
+def see_slowly(cell: int, code: int, cycles: int, lane: int) -> int:
+    """As `see`, where the reader does not know the function, or the channel this thread, or there is no room.
+
+    `lane` has no room, and is taken all the same; 0: the cpu's first one is another's, or was not looked at.
+    """
     do.cold()
+    if lane != 0:  # the reader knew the function, and whoever holds a lane calls no Python code
+        number = number_of(read64(cell + EVENT.other), code)
+    else:
+        number = known(cell, code)
+        if number <= 0:
+            return number if number != 0 else SEEN
+        cycles = do.cycles()  # not before the record that tells what the number means
+    context = load64(cell + EVENT.context)
+    me, stamp, cpu = me_of(context), time_of(context, cycles), current_cpu(context)
+    if me == 0:
+        return FAILED
+    lane, position, taken = take_other(context, me, slot_of(context, cpu), lane, NEED)
+    if taken:
+        store64(cell + EVENT.plain, is_plain(context))
+        return put_number(cell, number, context, me, cpu, stamp, lane, position)
     body = argument_out()
     do.put64(body, number)
-    result = try_harder(load64(cell + EVENT.context), me, load64(cell + EVENT.id), body, NUMBER_BYTES, lane)
-    if result != 0:
-        Py_DecRef(result)
-    return result != 0
+    result = try_harder(context, me, load64(cell + EVENT.id), body, NUMBER_BYTES, lane)
+    if result == 0:
+        return FAILED
+    Py_DecRef(result)
+    return SEEN
+
+
+@inlined
+def is_plain(context: int) -> bool:
+    """The clock is the counter, and the thread's memory tells its cpu and its block."""
+    return (
+        read64(context + CONTEXT.clock_kind) == CLOCK_TSC
+        and read64(context + CONTEXT.cpu_kind) == CPU_RSEQ
+        and read64(context + CONTEXT.block_at) != 0
+    )
 
 
 @inlined
 def see(cell: int, code: int) -> int:
-    """A call or a return.  SEEN, UNWANTED; FAILED with an exception set."""
-    if not is_wanted(cell):
+    """A call or a return.  SEEN, UNWANTED; FAILED with an exception set.
+
+    Where the last one was recorded in the plain way, this one can be: the counter is read at once, and no more is done
+    than is needed then.  All that is rare goes on in one other function and does not come back.
+    """
+    cycles, lane = 0, 0
+    if likely(load64(cell + EVENT.plain) != 0):
+        cycles = do.cycles()
+        context, functions = load64(cell + EVENT.context), read64(cell + EVENT.other)
+        if not likely(not is_off(context) and load32(load64(cell + EVENT.enabled)) != 0):  # P1
+            store64(cell + EVENT.plain, 0)
+            return SEEN
+        number, thread = number_of(functions, code), do.thread_pointer()
+        if likely(is_told(context, functions, number)):
+            block = load64(thread + read64(context + CONTEXT.block_at))
+            cpu = load32(thread + read64(context + CONTEXT.cpu_word))
+            if likely(block != 0) and likely(cpu < read64(context + CONTEXT.cpu_slots)):
+                me = load64(block + read64(context + CONTEXT.slot) + SLOT.owner)
+                if likely(me != 0):
+                    lane, position, found = take_first(context, me, cpu, NEED)
+                    if likely(found):
+                        return put_number(cell, number, context, me, cpu, cycles, lane, position)
+    elif not is_on(cell) and attach_late(cell) != 1:
         return SEEN
-    number = look_up(cell, code)
-    if not likely(number > 0):
-        return number if number != 0 else SEEN
-    return SEEN if write_number(cell, number) else FAILED
+    return see_slowly(cell, code, cycles, lane)
 
 
 @apart
 def see_unwind(cell: int, code: int, kind: int) -> int:
     """The function is left by an exception of this type.  As `see`."""
-    if not is_wanted(cell):
+    if not is_on(cell) and attach_late(cell) != 1:
         return SEEN
-    number = look_up(cell, code)
+    number = known(cell, code)
     if number <= 0:
         return number if number != 0 else SEEN
     return SEEN if end_failed(cell, kind, number, NUMBER_BYTES) else FAILED
+
+
+@apart
+def disable_of(cell: int) -> int:
+    """A new reference to what makes the interpreter call a hook no more for this function."""
+    do.cold()
+    disable = read64(read64(cell + EVENT.other) + FUNCTIONS.disable)
+    Py_IncRef(disable)
+    return disable
 
 
 def function_step(self: int, args: int, count: int, names: int) -> int:
@@ -159,9 +206,7 @@ def function_step(self: int, args: int, count: int, names: int) -> int:
         return none()
     if seen == FAILED:
         return 0
-    disable = read64(read64(cell + EVENT.other) + FUNCTIONS.disable)
-    Py_IncRef(disable)
-    return disable
+    return disable_of(cell)
 
 
 def function_throw(self: int, args: int, count: int, names: int) -> int:

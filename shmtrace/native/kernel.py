@@ -187,14 +187,14 @@ def kernel_take(context: int, me: int, lane: int, need: int, result: int) -> int
     """
     until = 0
     cpu = current_cpu(context)
-    lane, position = take_other(context, me, slot_of(context, cpu), lane, need)
+    lane, position, _ = take_other(context, me, slot_of(context, cpu), lane, need)
     while lane == FULL:
         if until == 0:
             until = monotonic(MONOTONIC) + read64(context + CONTEXT.block_ns)
         if not wait(context, until):
             return 0
         cpu = current_cpu(context)
-        lane, position = take(context, me, cpu, need)
+        lane, position, _ = take(context, me, cpu, need)
     store64(result, position)
     store64(result + 8, cpu)
     return lane

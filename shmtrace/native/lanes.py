@@ -123,12 +123,32 @@ def monotonic(which: int) -> int:
     return load64(time) * 1_000_000_000 + load64(time + 8)
 
 
+@apart
+def kernel_time() -> int:
+    """The clock of a channel that cannot go by the counter."""
+    do.cold()
+    return monotonic(MONOTONIC)
+
+
 @inlined
 def now(context: int) -> int:
     """The channel's clock."""
     if likely(read64(context + CONTEXT.clock_kind) == CLOCK_TSC):
         return do.cycles()
-    return monotonic(MONOTONIC)
+    return kernel_time()
+
+
+@inlined
+def time_of(context: int, cycles: int) -> int:
+    """What the channel's clock said when the counter read `cycles`, just now."""
+    return cycles if likely(read64(context + CONTEXT.clock_kind) == CLOCK_TSC) else kernel_time()
+
+
+@apart
+def kernel_cpu() -> int:
+    """The cpu that this thread runs on, where the kernel has not put it down in the thread's memory."""
+    do.cold()
+    return max(sched_getcpu(), 0)
 
 
 @inlined
@@ -142,8 +162,7 @@ def current_cpu(context: int) -> int:
             return cpu
     elif kind == CPU_FIXED:
         return load32(word)
-    cpu = sched_getcpu()
-    return max(cpu, 0)
+    return kernel_cpu()
 
 
 @inlined
@@ -167,12 +186,16 @@ def take_page(context: int, lane: int, sequence: int) -> int:
 
     Two rounds, because pages may move behind the search's back.  The owner word is 0 for every waiting page and only
     then, so the CAS can take no page that is anybody's.
+
+    Each lane has a page where it begins, and begins there again when that one waits: so a lane that needs few pages at
+    a time uses the same few, which are mapped, and perhaps in the cpu's cache, and does not go through the whole pool.
     """
     descriptors = read64(context + CONTEXT.descriptors)
     pages = read64(context + CONTEXT.pages_count)
     number = (lane - read64(context + CONTEXT.lanes)) // LANE_BYTES
     word = ((number + 1) << SEQUENCE_BITS) | sequence
-    page = load16(lane + LANE.cursor)
+    home = number * pages // read64(context + CONTEXT.lanes_count)
+    page = home if load64(descriptors + home * PAGE_BYTES + PAGE.owner) == 0 else load16(lane + LANE.cursor)
     for _ in range(2 * pages):
         if page >= pages:
             page = 0
@@ -387,29 +410,30 @@ def slot_of(context: int, cpu: int) -> int:
 
 
 @inlined
-def take_other(context: int, me: int, slot: int, lane: int, need: int) -> tuple[int, int]:
-    """P2 to P9, where `take_first` did not do: any lane with room; in its place REFUSED or FULL."""
+def take_other(context: int, me: int, slot: int, lane: int, need: int) -> tuple[int, int, bool]:
+    """P2 to P9, where `take_first` did not do: any lane with room; else as `take`."""
     lane = find_room(context, me, slot, lane, need)
     if lane <= FULL:
-        return lane, 0
+        return lane, 0, False
     position = load64(lane + LANE.position)
     if not has_room(context, position, need):  # somebody wrote nonsense into it just now
         store64(lane + LANE.missed_no_page, load64(lane + LANE.missed_no_page) + 1)
         give_back(lane)
-        return REFUSED, 0
-    return lane, position
+        return REFUSED, 0, False
+    return lane, position, True
 
 
 @inlined
-def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int]:
-    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, and its position.  In its place REFUSED or FULL.
+def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int, bool]:
+    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, its position and True.
 
-    The position that was checked is the one that is used: whoever writes into the segment cannot change it in between.
+    Else REFUSED or FULL in its place, and False.  The position that was checked is the one that is used: whoever writes
+    into the segment cannot change it in between.
     """
     slot = slot_of(context, cpu)
     lane, position, found = take_first(context, me, slot, need)
     if likely(found):
-        return lane, position
+        return lane, position, True
     return take_other(context, me, slot, lane, need)
 
 
@@ -506,8 +530,8 @@ def record(context: int, me: int, identifier: int, data: int, size: int) -> int:
     """
     need = RECORD_BYTES + padded(size)
     stamp, cpu = now(context), current_cpu(context)
-    lane, position = take(context, me, cpu, need)
-    if not likely(lane > FULL):
+    lane, position, taken = take(context, me, cpu, need)
+    if not likely(taken):
         return lane
     target = address_of_position(context, position)
     put_header(context, lane, target, stamp, identifier, cpu, me, size)

@@ -98,8 +98,8 @@ def begin_span(cell: int, source: int, encoded: int, size: int, place: int) -> i
     second = parent | (load32(place + PLACE.task) << 32)
     size += BEGIN_BYTES
     stamp, cpu = now(context), current_cpu(context)
-    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
-    if not likely(lane > FULL):
+    lane, position, taken = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(taken):
         return span if begin_again(cell, me, lane, first, second, source, encoded, size) else 0
     target = address_of_position(context, position)
     put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, size)
@@ -157,8 +157,8 @@ def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
         return False
     stamp, cpu = now(context), current_cpu(context)
     size = PLACE_WORD_BYTES + 1
-    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
-    if not likely(lane > FULL):
+    lane, position, taken = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(taken):
         return end_again(other, me, lane, word)
     target = address_of_position(context, position)
     put_header(context, lane, target, stamp, load64(other + EVENT.id), cpu, me, size)

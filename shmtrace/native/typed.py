@@ -76,8 +76,8 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
         if needs_telling(cell, place):
             return call_python(cell, args, count, names)
     stamp, cpu = now(context), current_cpu(context)
-    lane, position = take(context, me, cpu, RECORD_BYTES + padded(size))
-    if not likely(lane > FULL):
+    lane, position, taken = take(context, me, cpu, RECORD_BYTES + padded(size))
+    if not likely(taken):
         if lane == FULL:  # Python makes one piece of it, which can be tried again
             return call_python(cell, args, count, names)
         return try_harder(context, me, 0, 0, 0, lane)

@@ -158,11 +158,18 @@ def register(context: int) -> int:
     return me
 
 
+@apart
+def ask_for_block(context: int) -> int:
+    """As libc tells it."""
+    do.cold()
+    return pthread_getspecific(read64(context + CONTEXT.key))
+
+
 @inlined
 def block_here(context: int) -> int:
     """This thread's block; 0: it has none."""
     at = read64(context + CONTEXT.block_at)
-    return load64(do.thread_pointer() + at) if likely(at != 0) else pthread_getspecific(read64(context + CONTEXT.key))
+    return load64(do.thread_pointer() + at) if likely(at != 0) else ask_for_block(context)
 
 
 @inlined
