@@ -43,7 +43,6 @@ UPKEEP_S, UPKEEP_LATER_S = (
     10.0,
 )  # so often does a thread with nothing to do look after lanes and writers of the dead
 PATIENCE_S = 10.0  # "later" is after so long
-WARM_BYTES = 1 << 19  # a good part of a cpu's own cache
 NAP_S = 0.005  # after work: producers need not wake a collector that wakes by itself, and it disturbs them less often
 FASTEST_BYTES_S = 4 << 30  # so fast do producers not fill pages
 CLOCK_EVERY_S = CENSUS_EVERY_S = 1.0
@@ -272,15 +271,15 @@ class Collector:
                 self._housekeep(end)
 
     def _may_wait(self) -> bool:
-        """There are full pages, but so few that producers do not need them before the next flush.
+        """There are full pages, and so many waiting ones that producers do not need these before the next flush.
 
-        So a short burst is not disturbed by the collector, and pages come back while a cpu's cache still has them.
-        Where few pages allow short naps only, looking again and again would cost more than to send.
+        So a burst that fits into half of the pages is not disturbed by the collector.  Where few pages allow short naps
+        only, looking again and again would cost more than to send.
         """
-        geometry = self._segment.geometry
-        few = min(geometry.pages // 2, max(WARM_BYTES // geometry.page_size, 1))
-        used = geometry.pages - self._tokens()
-        return self._nap_s == NAP_S and used <= few and self._state.has_full_page() and not self._metadata
+        pages = self._segment.geometry.pages
+        return (
+            self._nap_s == NAP_S and 2 * self._tokens() >= pages and self._state.has_full_page() and not self._metadata
+        )
 
     def _nap(self) -> None:
         time.sleep(max(min(self._nap_s, self._next_flush - time.monotonic()), 0))

@@ -117,7 +117,7 @@ def word_of_code(code: int, index: int) -> int:
     """What a tool keeps with a code object; 0: nothing."""
     if CODE_WORDS != 0:
         words = load64(code + CODE_WORDS)
-        return load64(words + 8 + 8 * index) if words != 0 and index < load64(words) else 0
+        return load64(words + 8 + 8 * index) if likely(words != 0) and likely(index < load64(words)) else 0
     out = pointer_out()
     do.put64(out, 0)
     PyCode_GetExtra(code, index, out)

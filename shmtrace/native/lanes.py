@@ -511,7 +511,7 @@ def put_header(context: int, lane: int, target: int, stamp: int, identifier: int
     do.write64(target + RECORD.cycles, settle_stamp(context, lane, stamp))
     do.write64(
         target + RECORD.id,
-        identifier | ((cpu & CPU_ID_MASK) << 16) | ((me & WRITER_BITS_MASK) << 32) | (size << 48),
+        identifier | ((cpu & CPU_ID_MASK) << 16) | (((me & WRITER_BITS_MASK) | (size << 16)) << 32),
     )
 
 
