@@ -223,6 +223,24 @@ def test_a_page_that_is_not_full_is_sent_at_the_flush_interval(channel: shmtrace
     assert blobs(tmp_path / "stream") == [b"number %d" % number for number in range(5)]
 
 
+def test_a_lane_begins_again_in_its_own_page_when_that_one_waits(channel: shmtrace.Channel, segment: Segment) -> None:
+    def current() -> dict[int, int]:
+        positions = (segment.u64(segment.lane_at(lane) + LANE.position) for lane in range(segment.geometry.lanes))
+        pages = {lane: position >> layout.PAGE_SHIFT & layout.PAGE_MASK for lane, position in enumerate(positions)}
+        return {lane: page for lane, page in pages.items() if page != layout.NO_PAGE}
+
+    used: dict[int, set[int]] = {}
+    with collected(channel), cat(channel):
+        commands.until(lambda: channel.enabled)
+        for number in range(PAGES):
+            assert channel.event(bytes(4000))  # a page of its own
+            for lane, page in current().items():
+                used.setdefault(lane, set()).add(page)
+            until_delivered(channel, number + 1)
+            commands.until(lambda: channel.stats()["pages_waiting"] == PAGES - len(current()))
+    assert all(len(pages) <= 2 for pages in used.values()), used
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_with_what_is_committed_sent_and_a_report(
     make_channel: Callable[..., shmtrace.Channel], tmp_path: Path, number: int

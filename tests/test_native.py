@@ -174,6 +174,40 @@ def test_zeros_go_that_nobody_reads_and_no_others(kind: str) -> None:
     assert without_zeros(f"; a module\n{rooms}\n{rooms}\n") == f"; a module\n{rooms}\n{rooms}\n".replace(zeros, "")
 
 
+CALLS = """define i64 @entry(i64 %0) {
+  %2 = call fastcc i64 @_ZN4hotB1$(i64 %0) #1
+  %3 = tail call fastcc i64 @_ZN4coldB1$(i64 %2)
+  %4 = call i64 @_ZN4coldB1$(i64 %3) #2
+  ret i64 %4
+}
+
+define internal fastcc i64 @_ZN4coldB1$(i64 %0) local_unnamed_addr #0 {
+  ret i64 %0
+}
+
+define internal fastcc i64 @_ZN4hotB1$(i64 %0) local_unnamed_addr #1 {
+  ret i64 %0
+}
+
+attributes #0 = { cold noinline }
+attributes #1 = { noinline }
+attributes #2 = { cold }
+"""
+
+
+def test_cold_functions_and_no_others_save_the_registers_of_their_callers() -> None:
+    import llvmlite.binding as llvm
+
+    from shmtrace.native.compiler import keeping_registers
+
+    kept = keeping_registers(CALLS)
+    assert re.findall(r"(\w+) i64 @_ZN4(\w+)B1", kept) == [
+        ("fastcc", "hot"), ("preserve_mostcc", "cold"), ("preserve_mostcc", "cold"), ("preserve_mostcc", "cold"),
+        ("fastcc", "hot"),
+    ]  # fmt: skip
+    llvm.parse_assembly(kept).verify()
+
+
 def test_two_processes_compile_the_same_bytes_and_place_them_elsewhere(cache: Path, tmp_path: Path) -> None:
     assert Path("/proc/sys/kernel/randomize_va_space").read_text() != "0\n"
     program = "from shmtrace.native import functions; print(functions('producer')['channel_event'])"
