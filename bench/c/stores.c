@@ -29,7 +29,7 @@ struct line {
 	char rest[56];
 } __attribute__((aligned(64)));
 
-static struct line filled, sent, looked_at, other;
+static struct line filled, sent, looked_at, other, lane;
 static _Atomic int watching, done;
 static int pipes[2];
 static uint8_t *ring;
@@ -86,7 +86,16 @@ static void settle(void)
 		sched_yield();
 }
 
-enum { PLAIN, RDTSCP, FENCED, STREAMED, COMMITTED };
+enum { PLAIN, RDTSCP, FENCED, STREAMED, COMMITTED, TAKEN_FIRST, TAKEN_LATER };
+
+/* As a producer takes its lane; nobody else wants this one. */
+static inline void take(void)
+{
+	uint64_t nobody = 0;
+
+	if (!atomic_compare_exchange_strong_explicit(&lane.word, &nobody, 1, memory_order_acquire, memory_order_relaxed))
+		abort(); /* pairs with the release in `burst` */
+}
 
 /* COMMITTED also stores to a line of its own, as a commit does; another thread looks at it all the time, or does not. */
 static inline __attribute__((always_inline)) double burst(int way, uint64_t count, const uint8_t *data)
@@ -106,8 +115,12 @@ static inline __attribute__((always_inline)) double burst(int way, uint64_t coun
 			} else {
 				if (way == FENCED)
 					_mm_lfence();
+				if (way == TAKEN_FIRST)
+					take();
 				head[0] = __builtin_ia32_rdtsc();
 			}
+			if (way == TAKEN_LATER)
+				take();
 			if (way == STREAMED) {
 				_mm_stream_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)head));
 				_mm_stream_si128((__m128i *)(to + 16), _mm_loadu_si128((const __m128i *)data));
@@ -118,6 +131,8 @@ static inline __attribute__((always_inline)) double burst(int way, uint64_t coun
 			}
 			if (way == COMMITTED)
 				atomic_store_explicit(&looked_at.word, record, memory_order_release); /* pairs with nothing: only its cost counts */
+			if (way == TAKEN_FIRST || way == TAKEN_LATER)
+				atomic_store_explicit(&lane.word, 0, memory_order_release); /* pairs with the acquire in `take` */
 			__asm__ volatile("" ::: "memory");
 		}
 		if (way == STREAMED)
@@ -180,6 +195,8 @@ int main(int argc, char **argv)
 		say("plain", burst(PLAIN, count, data));
 		say("rdtscp", burst(RDTSCP, count, data));
 		say("lfence; rdtsc", burst(FENCED, count, data));
+		say("compare-and-swap, rdtsc", burst(TAKEN_FIRST, count, data));
+		say("rdtsc, compare-and-swap", burst(TAKEN_LATER, count, data));
 		say("non-temporal stores", burst(STREAMED, count, data));
 		say("plain", burst(PLAIN, count, data));
 		say("commit, line unseen", burst(COMMITTED, count, data));

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import threading
+import time
 import types
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import shmtrace
 from commands import run as command
 from reader.test_columns_plain import PROGRAM as PROGRAM_OF_COLUMNS
 from reader.test_columns_plain import WITHOUT
+from recording import recorded as recording
 from shmtrace.instrument import functions as bridge
 from shmtrace.reader import columns
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from instrument.recorded import Recorded
     from shmtrace.reader import Record
 
+APART_NS = 100_000  # so much may clocks differ
 MONITORS = sys.version_info >= (3, 12)
 
 
@@ -184,6 +187,36 @@ def test_each_reader_is_told_what_the_numbers_mean(channel_name: str, tmp_path: 
             work.run()
             functions.uninstall()
         assert steps(list(shmtrace.read(tmp_path / str(number)))) == ["> work.run", "< work.run"] * 2
+
+
+@pytest.mark.parametrize("setting", ["", "SHMTRACE_CLOCK=monotonic", "SHMTRACE_CPU=0"])
+def test_with_readers_that_come_and_go_each_call_has_its_time(
+    channel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    if setting:
+        monkeypatch.setenv(*setting.split("="))
+    work = module("work", "def run():\n    pass\n")
+    channel = shmtrace.create_channel(channel_name, page_size=4096, pages=256)
+    functions = bridge.install(channel, ["work"])
+    try:
+        for reader in range(2):
+            work.run()  # nobody reads
+            times = []
+            with recording(channel, tmp_path / str(reader)):
+                for _ in range(1000):  # of which a page has room for 85
+                    before = time.time_ns()
+                    work.run()
+                    times.append((before, time.time_ns()))
+            assert channel.missed == 0
+            records = list(shmtrace.read(tmp_path / str(reader)))
+            assert steps(records) == ["> work.run", "< work.run"] * 1000
+            for at, (before, after) in enumerate(times):
+                begin, end = (record.time_ns for record in records[2 * at : 2 * at + 2])
+                assert before - APART_NS <= begin <= end <= after + APART_NS
+    finally:
+        functions.uninstall()
+        channel.close()
+        shmtrace.remove_channel(channel_name)
 
 
 @pytest.mark.skipif(not MONITORS, reason="sys.monitoring came with Python 3.12")
