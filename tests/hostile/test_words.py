@@ -35,6 +35,22 @@ UNKNOWABLE: dict[tuple[type, str], str] = {
 }
 
 
+# The same of those that name a page which the lane has in use just then.
+OF_AN_OWN_PAGE = {(LANE, "position"): "made up", (LANE, "progress"): "lost"}
+
+
+def names_own_page(rig: Rig, value: int) -> bool:
+    """As a position, the word names a page that is lane 0's, or the one where the lane began."""
+
+    def word(table: type, number: int, name: str) -> int:
+        return next(rig.word(field) for field in fields(table, number) if field.name == name)
+
+    page = value >> layout.PAGE_SHIFT & layout.PAGE_MASK
+    if page == layout.NO_PAGE:
+        page = word(LANE, 0, "first")
+    return page < GEOMETRY.pages and word(PAGE, page, "owner") >> layout.SEQUENCE_BITS == 1
+
+
 def nasty(field: Field, *, everything: bool = False) -> list[int]:
     """Values for a word."""
     top = 1 << (8 * field.width - 1)
@@ -55,23 +71,25 @@ def nasty(field: Field, *, everything: bool = False) -> list[int]:
 
 def check_word(rig: Rig, field: Field, value: int, *, fresh: bool) -> Iterable[str]:
     """What is wrong with how a collector takes this value."""
-    unknowable = UNKNOWABLE.get((field.table, field.name))
+    unknowable = {UNKNOWABLE.get((field.table, field.name))}
     if not fresh:
         rig.emit(6)
         rig.pump()
         rig.emit(7)
     before = rig.word(field)
+    if field.table is LANE and names_own_page(rig, value):
+        unknowable.add(OF_AN_OWN_PAGE.get((field.table, field.name)))
     rig.set_word(field, value)
     rig.emit(3)
     rig.turn()
     rig.emit(3)
     rig.turn()
     blobs = rig.blobs()
-    if unknowable != "made up" and set(blobs) - set(rig.accepted):
+    if "made up" not in unknowable and set(blobs) - set(rig.accepted):
         yield "made up"
-    if unknowable != "twice" and len(set(blobs)) != len(blobs):
+    if "twice" not in unknowable and len(set(blobs)) != len(blobs):
         yield "twice"
-    if unknowable != "lost" and set(rig.accepted) - set(blobs) and not rig.counted:
+    if "lost" not in unknowable and set(rig.accepted) - set(blobs) and not rig.counted:
         yield "lost, and not counted"
     if field.table is CONTROL or field.name == "owner":  # the collector cannot know what stood there
         rig.set_word(field, before)
