@@ -68,7 +68,8 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # if this is one, what is run here is none
     return Project(tmp_path)
 
 
