@@ -15,17 +15,15 @@ from .calls import attach_late, call_python, end_record, is_on
 from .entry import is_off, me_of, try_harder
 from .intrinsics import frozen, likely, load32, load64, read64, store64
 from .lanes import (
-    CLOCK_TSC,
     CONTEXT,
     CONTROL,
-    CPU_RSEQ,
     RECORD_ALIGNMENT,
     RECORD_BYTES,
-    SLOT,
     address_of_position,
     apart,
     current_cpu,
     inlined,
+    plain_cpu,
     put_header,
     slot_of,
     take_first,
@@ -34,6 +32,7 @@ from .lanes import (
 )
 from .places import EVENT
 from .spans import end_failed
+from .writers import is_plain, plainly_registered
 
 FUNCTIONS = frozen(tables.FUNCTIONS)
 FUNCTION_UNWANTED = tables.FUNCTION_UNWANTED - (1 << 64)  # as int64
@@ -140,16 +139,6 @@ def see_slowly(cell: int, code: int, cycles: int, lane: int) -> int:
 
 
 @inlined
-def is_plain(context: int) -> bool:
-    """The clock is the counter, and the thread's memory tells its cpu and its block."""
-    return (
-        read64(context + CONTEXT.clock_kind) == CLOCK_TSC
-        and read64(context + CONTEXT.cpu_kind) == CPU_RSEQ
-        and read64(context + CONTEXT.block_at) != 0
-    )
-
-
-@inlined
 def see(cell: int, code: int) -> int:
     """A call or a return.  SEEN, UNWANTED; FAILED with an exception set.
 
@@ -163,16 +152,13 @@ def see(cell: int, code: int) -> int:
         if not likely(not is_off(context) and load32(load64(cell + EVENT.enabled)) != 0):  # P1
             store64(cell + EVENT.plain, 0)
             return SEEN
-        number, thread = number_of(functions, code), do.thread_pointer()
+        number = number_of(functions, code)
         if likely(is_told(context, functions, number)):
-            block = load64(thread + read64(context + CONTEXT.block_at))
-            cpu = load32(thread + read64(context + CONTEXT.cpu_word))
-            if likely(block != 0) and likely(cpu < read64(context + CONTEXT.cpu_slots)):
-                me = load64(block + read64(context + CONTEXT.slot) + SLOT.owner)
-                if likely(me != 0):
-                    lane, position, found = take_first(context, me, cpu, NEED)
-                    if likely(found):
-                        return put_number(cell, number, context, me, cpu, cycles, lane, position)
+            me, cpu = plainly_registered(context), plain_cpu(context)
+            if likely(me != 0) and likely(cpu < read64(context + CONTEXT.cpu_slots)):
+                lane, position, found = take_first(context, me, cpu, NEED)
+                if likely(found):
+                    return put_number(cell, number, context, me, cpu, cycles, lane, position)
     elif not is_on(cell) and attach_late(cell) != 1:
         return SEEN
     return see_slowly(cell, code, cycles, lane)

@@ -152,12 +152,18 @@ def kernel_cpu() -> int:
 
 
 @inlined
+def plain_cpu(context: int) -> int:
+    """The cpu as it stands in the thread's memory (CPU_RSEQ); no cpu's number where the kernel does not tell it."""
+    return load32(do.thread_pointer() + read64(context + CONTEXT.cpu_word))
+
+
+@inlined
 def current_cpu(context: int) -> int:
     """The cpu that this thread runs on, for the moment."""
     kind = read64(context + CONTEXT.cpu_kind)
     word = read64(context + CONTEXT.cpu_word)
     if likely(kind == CPU_RSEQ):
-        cpu = load32(do.thread_pointer() + word)
+        cpu = plain_cpu(context)
         if likely(cpu < CPU_ID_BAD):
             return cpu
     elif kind == CPU_FIXED:

@@ -12,8 +12,10 @@ from .lanes import (
     BLOCK,
     BLOCK_BYTES,
     BLOCKS,
+    CLOCK_TSC,
     CONTEXT,
     CONTROL,
+    CPU_RSEQ,
     OWNER_PID_MASK,
     OWNER_PID_SHIFT,
     SLOT,
@@ -176,4 +178,21 @@ def block_here(context: int) -> int:
 def registered(context: int) -> int:
     """What this thread stores into a lane's owner, 0 if it has not registered (or is a fork of one that has)."""
     block = block_here(context)
+    return load64(block + read64(context + CONTEXT.slot) + SLOT.owner) if likely(block != 0) else 0
+
+
+@inlined
+def is_plain(context: int) -> bool:
+    """The clock is the counter, and a thread's own memory tells its cpu and its block."""
+    return (
+        read64(context + CONTEXT.clock_kind) == CLOCK_TSC
+        and read64(context + CONTEXT.cpu_kind) == CPU_RSEQ
+        and read64(context + CONTEXT.block_at) != 0
+    )
+
+
+@inlined
+def plainly_registered(context: int) -> int:
+    """As `registered`, where the context is plain."""
+    block = load64(do.thread_pointer() + read64(context + CONTEXT.block_at))
     return load64(block + read64(context + CONTEXT.slot) + SLOT.owner) if likely(block != 0) else 0
