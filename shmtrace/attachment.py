@@ -111,6 +111,7 @@ class Attachment:
         if not _threads:
             _threads.append(_Threads())
         cpu_kind, cpu_word = cpu_source()
+        slot = _threads[0].take_slot()
         self._naming = self._name_writer
         self._rescuing = self._rescue
         self._pages: Pages | None = None
@@ -120,7 +121,8 @@ class Attachment:
             key=_threads[0].key,
             block_at=_threads[0].block_at,
             mapped=wiped_memory(mapped.geometry.pages),
-            slot=_threads[0].take_slot(),
+            slot=slot,
+            reader=slot << 32,
             cpu_word=cpu_word,
             cpu_kind=cpu_kind,
             naming=id(self._naming),

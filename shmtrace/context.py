@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, fields_of
+from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, LANE_BYTES, fields_of
 from .segment import open_semaphore
 
 TYPE_CHECKING = False
@@ -19,6 +19,11 @@ def make_context(**values: int) -> bytes:
     for field, value in values.items():
         payload[offsets[field] : offsets[field] + 8] = (value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
     return bytes(payload)
+
+
+def reader_of(context: bytes, segment: Segment) -> int:
+    """Whoever reads the channel now, as the jitted code keeps it with what it has told."""
+    return segment.u32(CONTROL.period) | int.from_bytes(context[CONTEXT.reader : CONTEXT.reader + 8], "little")
 
 
 def segment_context(segment: Segment) -> dict[str, int]:
@@ -45,6 +50,7 @@ def segment_addresses(segment: Segment) -> dict[str, int]:
         "clock_limit": CLOCK_LIMIT,
         "cpu_slots": geometry.cpus,
         "lanes_per_cpu": geometry.lanes_per_cpu,
+        "cpu_lanes": geometry.lanes_per_cpu * LANE_BYTES,
         "lanes_count": geometry.lanes,
         "writers_count": geometry.writers,
         "page_size": geometry.page_size,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from . import layout, place, wire
+from .context import reader_of
 from .encoding import REPLACE, WrongArguments
-from .layout import CONTEXT, CONTROL
+from .layout import CONTROL
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, address_of, make_builtin
 from .native.tables import EVENT, PLACE
@@ -172,8 +173,7 @@ def tell_context(channel: Channel) -> None:
     context, segment = place.number(PLACE.context, 4), channel.segment
     if context == 0 or segment is None or not segment.u32(CONTROL.recording):
         return
-    slot = int.from_bytes(channel._context[CONTEXT.slot : CONTEXT.slot + 8], "little")  # noqa: SLF001
-    told = segment.u32(CONTROL.period) | slot << 32 | place.forks() << 48
+    told = reader_of(channel._context, segment) | place.forks() << 48  # noqa: SLF001
     if place.number(PLACE.told) == told:
         return
     fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}

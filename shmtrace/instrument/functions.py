@@ -16,9 +16,9 @@ from fnmatch import fnmatchcase
 
 from .. import channel as channels
 from ..attachment import lasting, lasting_context, wiped_memory
+from ..context import reader_of
 from ..encoding import WrongArguments
 from ..errors import ShmtraceError
-from ..layout import CONTEXT, CONTROL
 from ..log import is_recording
 from ..native import functions as native
 from ..native import tables
@@ -187,9 +187,7 @@ class Functions:
         segment = self.channel.segment
         if segment is None:
             return
-        context = self.channel._context  # noqa: SLF001
-        slot = int.from_bytes(context[CONTEXT.slot : CONTEXT.slot + 8], "little")
-        reader = segment.u32(CONTROL.period) | slot << 32
+        reader = reader_of(self.channel._context, segment)  # noqa: SLF001
         file = code.co_filename if code.co_filename.startswith("<") else os.path.abspath(code.co_filename)
         names = (text[:NAME_LIMIT] for text in (module, code.co_qualname, file))
         body = self._definition._encode((number, code.co_firstlineno, *names), {}, 0)  # noqa: SLF001

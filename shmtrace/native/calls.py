@@ -74,4 +74,4 @@ def needs_telling(cell: int, place: int) -> bool:
     context = load64(cell + EVENT.context)
     period = load32(load64(context + CONTEXT.control) + CONTROL.period)
     forks = load64(read64(cell + EVENT.threads) + THREADS.forks)
-    return load64(place + PLACE.told) != period | (load64(context + CONTEXT.slot) << 32) | (forks << 48)
+    return load64(place + PLACE.told) != period | read64(context + CONTEXT.reader) | (forks << 48)

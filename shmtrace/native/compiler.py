@@ -66,6 +66,7 @@ def _wrap(module: Any, result: Any, name: str, target: Any) -> None:
     description = result.fndesc
     count = len(description.argtypes)
     wrapper = ir.Function(module, ir.FunctionType(_I64, [_I64] * count), name)
+    wrapper.attributes.add("noinline")  # into another entry
     builder = ir.IRBuilder(wrapper.append_basic_block())
     inner = ir.Function(module, target.call_conv.get_function_type(types.int64, description.argtypes),
                         description.llvm_func_name)  # fmt: skip

@@ -10,25 +10,23 @@ from __future__ import annotations
 
 from . import intrinsics as do
 from . import tables
-from .access import Py_DecRef, Py_IncRef, held_by, none, type_of, word_of_code
-from .calls import attach_late, call_python, end_record, is_on
-from .entry import is_off, me_of, try_harder
+from .access import Py_DecRef, Py_IncRef, drop_reference, held_by, none, type_of, word_of_code
+from .calls import attach_late, call_python, end_record, is_on, write
 from .intrinsics import frozen, likely, load32, load64, read64, store64
 from .lanes import (
     CONTEXT,
     CONTROL,
+    LANE,
     RECORD_ALIGNMENT,
     RECORD_BYTES,
     address_of_position,
     apart,
-    current_cpu,
+    give_back,
+    header_word,
     inlined,
     plain_cpu,
-    put_header,
-    slot_of,
+    put_words,
     take_first,
-    take_other,
-    time_of,
 )
 from .places import EVENT
 from .spans import end_failed
@@ -43,6 +41,7 @@ PROFILE_CALL, PROFILE_RETURN = 0, 3  # PyTrace_...
 frame_code = do.external("PyFrame_GetCode", 1)
 argument_out = do.scratch(8)
 base_exception = do.address_of("PyExc_BaseException")
+step_in_any_way = do.entry("function_step_in_any_way", 2)
 
 
 @inlined
@@ -61,7 +60,7 @@ def told_at(functions: int, number: int) -> int:
 def is_told(context: int, functions: int, number: int) -> bool:
     """This reader knows the function.  Never so of number 0, as a slot is not 0."""
     period = load32(load64(context + CONTEXT.control) + CONTROL.period)
-    return load64(told_at(functions, number)) == period | (load64(context + CONTEXT.slot) << 32)
+    return load64(told_at(functions, number)) == period | read64(context + CONTEXT.reader)
 
 
 @apart
@@ -90,16 +89,6 @@ def introduce(cell: int, functions: int, code: int) -> int:
 
 
 @inlined
-def put_number(cell: int, number: int, context: int, me: int, cpu: int, stamp: int, lane: int, position: int) -> int:
-    """P10 to P12: a record with a function's number, in a lane with room for it."""
-    target = address_of_position(context, position)
-    put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, NUMBER_BYTES)
-    do.put64(target + RECORD_BYTES, number)
-    end_record(lane, position, NUMBER_BYTES)
-    return SEEN
-
-
-@inlined
 def known(cell: int, code: int) -> int:
     """The function's number, which the reader knows by now; 0: it has none; UNWANTED, FAILED."""
     functions = read64(cell + EVENT.other)
@@ -107,61 +96,57 @@ def known(cell: int, code: int) -> int:
     return number if is_told(load64(cell + EVENT.context), functions, number) else introduce(cell, functions, code)
 
 
-@apart
-def see_slowly(cell: int, code: int, cycles: int, lane: int) -> int:
-    """As `see`, where the reader does not know the function, or the channel this thread, or there is no room.
+@inlined
+def seen_at_once(cell: int, code: int) -> bool:
+    """A call or a return is recorded in the plain way, as the last one was; or nobody reads.  False: `see` is to.
 
-    `lane` has no room, and is taken all the same; 0: the cpu's first one is another's, or was not looked at.
+    The counter is read ahead of all, and no more is done than is needed then.  P1 is left out, as P3 asks the same.
     """
-    do.cold()
-    if lane != 0:  # the reader knew the function, and whoever holds a lane calls no Python code
-        number = number_of(read64(cell + EVENT.other), code)
-    else:
-        number = known(cell, code)
-        if number <= 0:
-            return number if number != 0 else SEEN
-        cycles = do.cycles()  # not before the record that tells what the number means
+    if not likely(load64(cell + EVENT.plain) != 0):
+        return not is_on(cell) and load64(load64(cell + EVENT.context) + CONTEXT.pending) == 0
+    cycles = do.settled(do.cycles())
+    context, functions = load64(cell + EVENT.context), read64(cell + EVENT.other)
+    cpu = plain_cpu(context)
+    if not (likely(cpu < read64(context + CONTEXT.cpu_slots)) and likely(load32(load64(cell + EVENT.enabled)) != 0)):
+        return False  # a context that is off has no slots, and nothing else that could be looked at
+    number = number_of(functions, code)
+    if not likely(is_told(context, functions, number)):
+        return False
+    me = plainly_registered(context)
+    if not likely(me != 0):
+        return False
+    second = do.settled(header_word(load64(cell + EVENT.id), cpu, me, NUMBER_BYTES))
+    lane, position, found = take_first(context, me, cpu, NEED)
+    if not likely(found and cycles >= load64(lane + LANE.last_stamp)):
+        if lane != 0:
+            give_back(lane)
+        return False
+    target = address_of_position(context, position)
+    put_words(lane, target, cycles, second)
+    do.put64(target + RECORD_BYTES, number)
+    end_record(lane, position, NUMBER_BYTES)
+    return True
+
+
+@apart
+def see(cell: int, code: int) -> int:
+    """A call or a return, in whatever way.  SEEN, UNWANTED; FAILED with an exception set."""
+    if not is_on(cell):
+        store64(cell + EVENT.plain, 0)
+        if attach_late(cell) != 1:
+            return SEEN
+    number = known(cell, code)
+    if number <= 0:
+        return number if number != 0 else SEEN
     context = load64(cell + EVENT.context)
-    me, stamp, cpu = me_of(context), time_of(context, cycles), current_cpu(context)
-    if me == 0:
-        return FAILED
-    lane, position, taken = take_other(context, me, slot_of(context, cpu), lane, NEED)
-    if taken:
-        store64(cell + EVENT.plain, is_plain(context))
-        return put_number(cell, number, context, me, cpu, stamp, lane, position)
+    store64(cell + EVENT.plain, is_plain(context))
     body = argument_out()
     do.put64(body, number)
-    result = try_harder(context, me, load64(cell + EVENT.id), body, NUMBER_BYTES, lane)
+    result = write(cell, body, NUMBER_BYTES)
     if result == 0:
         return FAILED
-    Py_DecRef(result)
+    drop_reference(result)
     return SEEN
-
-
-@inlined
-def see(cell: int, code: int) -> int:
-    """A call or a return.  SEEN, UNWANTED; FAILED with an exception set.
-
-    Where the last one was recorded in the plain way, this one can be: the counter is read at once, and no more is done
-    than is needed then.  All that is rare goes on in one other function and does not come back.
-    """
-    cycles, lane = 0, 0
-    if likely(load64(cell + EVENT.plain) != 0):
-        cycles = do.cycles()
-        context, functions = load64(cell + EVENT.context), read64(cell + EVENT.other)
-        if not likely(not is_off(context) and load32(load64(cell + EVENT.enabled)) != 0):  # P1
-            store64(cell + EVENT.plain, 0)
-            return SEEN
-        number = number_of(functions, code)
-        if likely(is_told(context, functions, number)):
-            me, cpu = plainly_registered(context), plain_cpu(context)
-            if likely(me != 0) and likely(cpu < read64(context + CONTEXT.cpu_slots)):
-                lane, position, found = take_first(context, me, cpu, NEED)
-                if likely(found):
-                    return put_number(cell, number, context, me, cpu, cycles, lane, position)
-    elif not is_on(cell) and attach_late(cell) != 1:
-        return SEEN
-    return see_slowly(cell, code, cycles, lane)
 
 
 @apart
@@ -175,24 +160,24 @@ def see_unwind(cell: int, code: int, kind: int) -> int:
     return SEEN if end_failed(cell, kind, number, NUMBER_BYTES) else FAILED
 
 
-@apart
-def disable_of(cell: int) -> int:
-    """A new reference to what makes the interpreter call a hook no more for this function."""
-    do.cold()
-    disable = read64(read64(cell + EVENT.other) + FUNCTIONS.disable)
-    Py_IncRef(disable)
-    return disable
-
-
 def function_step(self: int, args: int, count: int, names: int) -> int:
     """Vectorcall: PY_START, PY_RESUME, PY_RETURN, PY_YIELD, whose first argument is the code."""
+    if likely(seen_at_once(held_by(self), load64(args))):
+        return none()
+    return step_in_any_way(self, args)
+
+
+def function_step_in_any_way(self: int, args: int) -> int:
+    """The rest of `function_step`, which has no frame without it."""
     cell = held_by(self)
     seen = see(cell, load64(args))
     if likely(seen == SEEN):
         return none()
     if seen == FAILED:
         return 0
-    return disable_of(cell)
+    disable = read64(read64(cell + EVENT.other) + FUNCTIONS.disable)  # the interpreter calls no more for this function
+    Py_IncRef(disable)
+    return disable
 
 
 def function_throw(self: int, args: int, count: int, names: int) -> int:
@@ -214,14 +199,13 @@ def function_profile(self: int, frame: int, what: int, argument: int) -> int:
     cell = held_by(self)
     functions = read64(cell + EVENT.other)
     code = frame_code(frame)
-    if what == PROFILE_CALL:
-        seen = see(cell, code)
-    elif argument != 0:
-        seen = see(read64(functions + FUNCTIONS.returned), code)
+    if what == PROFILE_CALL or argument != 0:
+        end = cell if what == PROFILE_CALL else read64(functions + FUNCTIONS.returned)
+        seen = SEEN if seen_at_once(end, code) else see(end, code)
     else:
         seen = see_unwind(read64(functions + FUNCTIONS.unwound), code, load64(base_exception()))
     Py_DecRef(code)
     return 0 if seen != FAILED else -1
 
 
-HOOKS_ENTRIES = (function_step, function_throw, function_unwind, function_profile)
+HOOKS_ENTRIES = (function_step, function_step_in_any_way, function_throw, function_unwind, function_profile)

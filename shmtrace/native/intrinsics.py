@@ -10,7 +10,7 @@ import platform
 from collections import namedtuple
 from typing import Any, TypeVar, cast
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -20,6 +20,7 @@ from . import loader, steps
 Table = TypeVar("Table")
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_BEHIND_FS = 257  # LLVM: an address space that begins where the register fs points, as a thread's own memory does
 _AARCH64 = platform.machine() == "aarch64"
 
 
@@ -199,16 +200,52 @@ def cycles(typingctx: Any) -> Any:
     return types.int64(), generate
 
 
+def _thread_load(bits: int) -> Any:
+    kind = ir.IntType(bits)
+
+    @intrinsic
+    def load(typingctx: Any, offset: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if _AARCH64:
+                start = builder.asm(ir.FunctionType(_I64, []), "mrs $0, tpidr_el0", "=r", [], False)
+                pointer = _pointer(builder, builder.add(start, args[0]), kind)
+            else:
+                pointer = builder.inttoptr(args[0], ir.PointerType(kind, _BEHIND_FS))
+            value = builder.load_atomic(pointer, "monotonic", bits // 8)
+            return value if bits == 64 else builder.zext(value, _I64)
+
+        return types.int64(types.int64), generate
+
+    return load
+
+
+# Relaxed, of a thread's own memory, by the offset from where that is counted.
+thread_load32 = _thread_load(32)
+thread_load64 = _thread_load(64)
+
+
 @intrinsic
-def thread_pointer(typingctx: Any) -> Any:
-    """The address from which a thread's own memory is counted."""
+def settled(typingctx: Any, value: Any) -> Any:
+    """The value.  It is worked out ahead of what follows, and that from which it was made needs no registers there."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if _AARCH64:
-            return builder.asm(ir.FunctionType(_I64, []), "mrs $0, tpidr_el0", "=r", [], False)
-        return builder.asm(ir.FunctionType(_I64, []), "movq %fs:0, $0", "=r", [], False)
+        return builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", args, True)
 
-    return types.int64(), generate
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """The line of this address is to be in the cache, for writing, before long; wherever it lies, nothing fails."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        for_writing, in_all_caches, of_data = _I32(1), _I32(3), _I32(1)
+        builder.call(function, [_pointer(builder, args[0], _I8), for_writing, in_all_caches, of_data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic
@@ -332,6 +369,12 @@ def external(symbol: str, arguments: int, *, result_bits: int = 64, variadic: bo
         5: lambda typingctx, a, b, c, d, e: (int64(int64, int64, int64, int64, int64), generate),
     }
     return intrinsic(functions[arguments])
+
+
+def entry(symbol: str, arguments: int) -> Any:
+    """Another entry of the same unit, as `external`.  Where nothing comes after the call it is a jump."""
+    binding.add_symbol(symbol, 1)  # numba looks for it
+    return external(symbol, arguments)
 
 
 @intrinsic

@@ -92,6 +92,7 @@ OWNER_PID_SHIFT, OWNER_PID_MASK = layout.OWNER_PID_SHIFT, layout.OWNER_PID_MASK
 WRITER_BITS_MASK = (1 << layout.OWNER_WRITER_BITS) - 1
 CPU_ID_MASK = 0xFFFF
 CPU_ID_BAD = 1 << 31  # the kernel's -1 and -2, as u32
+AHEAD_BYTES = 512  # of the record that is written: lines that are asked for now
 REFUSED, RECORDED, FULL = 0, 1, 2  # what became of a record; FULL: mode block, there is no page, and none was missed
 
 if TYPE_CHECKING:
@@ -138,12 +139,6 @@ def now(context: int) -> int:
     return kernel_time()
 
 
-@inlined
-def time_of(context: int, cycles: int) -> int:
-    """What the channel's clock said when the counter read `cycles`, just now."""
-    return cycles if likely(read64(context + CONTEXT.clock_kind) == CLOCK_TSC) else kernel_time()
-
-
 @apart
 def kernel_cpu() -> int:
     """The cpu that this thread runs on, where the kernel has not put it down in the thread's memory."""
@@ -154,7 +149,7 @@ def kernel_cpu() -> int:
 @inlined
 def plain_cpu(context: int) -> int:
     """The cpu as it stands in the thread's memory (CPU_RSEQ); no cpu's number where the kernel does not tell it."""
-    return load32(do.thread_pointer() + read64(context + CONTEXT.cpu_word))
+    return do.thread_load32(read64(context + CONTEXT.cpu_word))
 
 
 @inlined
@@ -174,8 +169,7 @@ def current_cpu(context: int) -> int:
 @inlined
 def lane_at(context: int, cpu: int, number: int) -> int:
     """Address of one of a cpu slot's lanes."""
-    lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
-    return read64(context + CONTEXT.lanes) + (cpu * lanes_per_cpu + number) * LANE_BYTES
+    return read64(context + CONTEXT.lanes) + cpu * read64(context + CONTEXT.cpu_lanes) + number * LANE_BYTES
 
 
 @inlined
@@ -393,7 +387,7 @@ def take_first(context: int, me: int, slot: int, need: int) -> tuple[int, int, b
 
     Else False, and the lane if it is taken all the same, or 0.
     """
-    lane = lane_at(context, slot, 0)
+    lane = do.settled(lane_at(context, slot, 0))
     step(STEP.P2)
     # P2, acquire: matched by the release of P12, E5 and R5
     if likely(do.swap_acquire(lane + LANE.owner, 0, me) != 0):
@@ -469,20 +463,6 @@ def address_of_position(context: int, position: int) -> int:
 
 
 @inlined
-def settle_stamp(context: int, lane: int, stamp: int) -> int:
-    """P10: the record's time, kept as the lane's last stamp, before the commit.
-
-    The clock was read ahead of the lane, and without ordering, so that it may lie behind what others wrote there.
-    """
-    last = load64(lane + LANE.last_stamp)
-    if not likely(stamp >= last):
-        stamp = later_stamp(context, last)
-    step(STEP.P10)
-    store64(lane + LANE.last_stamp, stamp)
-    return stamp
-
-
-@inlined
 def padded(size: int) -> int:
     """Bytes of a body with the padding behind it."""
     return (size + (RECORD_ALIGNMENT - 1)) & -RECORD_ALIGNMENT
@@ -512,13 +492,35 @@ def copy_short(target: int, source: int, size: int) -> None:
 
 
 @inlined
+def header_word(identifier: int, cpu: int, me: int, size: int) -> int:
+    """The second word of a record's header."""
+    return identifier | ((cpu & CPU_ID_MASK) << 16) | (((me & WRITER_BITS_MASK) | (size << 16)) << 32)
+
+
+@inlined
+def put_words(lane: int, target: int, stamp: int, second: int) -> None:
+    """P10: the header of a record, whose time is kept as the lane's last stamp, before the commit.
+
+    The next records' lines are asked for: cpus do not do it by themselves, least of all where 4 KiB end, and a line
+    that is another's, or the memory's, would be waited for by the next compare-and-swap.
+    """
+    step(STEP.P10)
+    store64(lane + LANE.last_stamp, stamp)
+    do.write64(target + RECORD.cycles, stamp)
+    do.write64(target + RECORD.id, second)
+    do.prefetch(target + AHEAD_BYTES)
+
+
+@inlined
 def put_header(context: int, lane: int, target: int, stamp: int, identifier: int, cpu: int, me: int, size: int) -> None:
-    """P10: the header of a record whose lane is held, and whose clock reads `stamp` (P1a)."""
-    do.write64(target + RECORD.cycles, settle_stamp(context, lane, stamp))
-    do.write64(
-        target + RECORD.id,
-        identifier | ((cpu & CPU_ID_MASK) << 16) | (((me & WRITER_BITS_MASK) | (size << 16)) << 32),
-    )
+    """P10: the header of a record whose lane is held, and whose clock reads `stamp` (P1a).
+
+    The clock was read ahead of the lane, and without ordering, so that it may lie behind what others wrote there.
+    """
+    last = load64(lane + LANE.last_stamp)
+    if not likely(stamp >= last):
+        stamp = later_stamp(context, last)
+    put_words(lane, target, stamp, header_word(identifier, cpu, me, size))
 
 
 @inlined

@@ -171,7 +171,7 @@ def ask_for_block(context: int) -> int:
 def block_here(context: int) -> int:
     """This thread's block; 0: it has none."""
     at = read64(context + CONTEXT.block_at)
-    return load64(do.thread_pointer() + at) if likely(at != 0) else ask_for_block(context)
+    return do.thread_load64(at) if likely(at != 0) else ask_for_block(context)
 
 
 @inlined
@@ -194,5 +194,5 @@ def is_plain(context: int) -> bool:
 @inlined
 def plainly_registered(context: int) -> int:
     """As `registered`, where the context is plain."""
-    block = load64(do.thread_pointer() + read64(context + CONTEXT.block_at))
+    block = do.thread_load64(read64(context + CONTEXT.block_at))
     return load64(block + read64(context + CONTEXT.slot) + SLOT.owner) if likely(block != 0) else 0
