@@ -67,6 +67,7 @@ Name48 = int
 Totals2 = int
 Path1024 = int
 Here40 = int
+Desk48 = int
 WIDTHS = {
     "U16": 2,
     "U32": 4,
@@ -76,6 +77,7 @@ WIDTHS = {
     "Totals2": 128,
     "Path1024": 1024,
     "Here40": 40,
+    "Desk48": 48,
 }  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
@@ -290,6 +292,7 @@ class BLOCK:
     tid: U64 = 0  # the thread whose it is; 0: free
     end: U64 = 8  # of the slots that were ever used
     here: Here40 = 16
+    desk: Desk48 = 64
 
 
 class SLOT:
@@ -300,8 +303,8 @@ class SLOT:
 
 
 SLOT_BYTES = 16
-BLOCK_HEAD_BYTES = 64
-BLOCK_BYTES = 65_536  # 4,092 channels in the life of a process; what is not touched is not there
+BLOCK_HEAD_BYTES = 128
+BLOCK_BYTES = 65_536  # 4,088 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
 CONTEXT_BYTES = 272
 RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share

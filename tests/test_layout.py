@@ -61,6 +61,7 @@ TABLES = (
     (tables.RING, tables.RING_BYTES), (tables.PACKING, tables.PACKING_BYTES), (tables.COPY, tables.COPY_BYTES),
     (tables.RESERVATION, tables.RESERVATION_BYTES), (tables.EVENT, tables.EVENT_BYTES),
     (tables.FIELD, tables.FIELD_BYTES), (tables.THREADS, tables.THREADS_BYTES), (tables.HERE, tables.HERE_BYTES),
+    (tables.DESK, tables.DESK_BYTES),
     (tables.PLACE, tables.PLACE_BYTES), (tables.KERNELS, tables.KERNELS_BYTES), (tables.KNOWN, tables.KNOWN_BYTES),
     (tables.FUNCTIONS, tables.FUNCTIONS_BYTES), (tables.USE, tables.USE_BYTES),
     (tables.USES, tables.USES_BYTES),

@@ -20,6 +20,7 @@ from .lanes import (
     BLOCK_HEAD_BYTES,
     CONTEXT,
     CONTROL,
+    DESK,
     FULL,
     HERE,
     LANE,
@@ -326,6 +327,7 @@ def thread_ended(block: int) -> int:
             store64_release(entry + WRITER.identity, load64(entry + WRITER.identity) | IDENTITY_ENDED)
     store64(block + BLOCK.end, 0)
     store64(block + BLOCK.here + HERE.state, 0)
+    store64(block + BLOCK.desk + DESK.key, 0)
     store64_release(block + BLOCK.tid, 0)  # matched by the acquire of the CAS in `block_of`
     return 0
 

@@ -12,25 +12,24 @@ from . import intrinsics as do
 from . import tables
 from .access import Py_DecRef, Py_IncRef, drop_reference, held_by, none, type_of, word_of_code
 from .calls import attach_late, call_python, end_record, is_on, write
-from .intrinsics import frozen, likely, load32, load64, read64, store64
+from .entry import is_off
+from .intrinsics import STEP, frozen, likely, load32, load64, read64, step, store64
 from .lanes import (
     CONTEXT,
     CONTROL,
+    DESK,
     LANE,
     RECORD_ALIGNMENT,
     RECORD_BYTES,
-    address_of_position,
     apart,
     give_back,
     header_word,
     inlined,
-    plain_cpu,
     put_words,
-    take_first,
 )
 from .places import EVENT
 from .spans import end_failed
-from .writers import is_plain, plainly_registered
+from .writers import desk_here, is_plain, move_desk
 
 FUNCTIONS = frozen(tables.FUNCTIONS)
 FUNCTION_UNWANTED = tables.FUNCTION_UNWANTED - (1 << 64)  # as int64
@@ -100,28 +99,39 @@ def known(cell: int, code: int) -> int:
 def seen_at_once(cell: int, code: int) -> bool:
     """A call or a return is recorded in the plain way, as the last one was; or nobody reads.  False: `see` is to.
 
-    The counter is read ahead of all, and no more is done than is needed then.  P1 is left out, as P3 asks the same.
+    The counter is read ahead of all, and no more is done than is needed then: P1 to P4 and P10 to P12, of a thread that
+    is where it was.  The position must lie in the page that was checked then (DESK), whoever wrote it.
     """
     if not likely(load64(cell + EVENT.plain) != 0):
         return not is_on(cell) and load64(load64(cell + EVENT.context) + CONTEXT.pending) == 0
     cycles = do.settled(do.cycles())
     context, functions = load64(cell + EVENT.context), read64(cell + EVENT.other)
-    cpu = plain_cpu(context)
-    if not (likely(cpu < read64(context + CONTEXT.cpu_slots)) and likely(load32(load64(cell + EVENT.enabled)) != 0)):
-        return False  # a context that is off has no slots, and nothing else that could be looked at
+    if not (likely(not is_off(context)) and likely(load32(load64(cell + EVENT.enabled)) != 0)):  # P1
+        return False
     number = number_of(functions, code)
     if not likely(is_told(context, functions, number)):
         return False
-    me = plainly_registered(context)
-    if not likely(me != 0):
+    desk, is_right = desk_here(context)
+    if not likely(is_right):
         return False
-    second = do.settled(header_word(load64(cell + EVENT.id), cpu, me, NUMBER_BYTES))
-    lane, position, found = take_first(context, me, cpu, NEED)
-    if not likely(found and cycles >= load64(lane + LANE.last_stamp)):
-        if lane != 0:
-            give_back(lane)
+    identifier = header_word(load64(cell + EVENT.id), 0, 0, NUMBER_BYTES)
+    second = do.settled(identifier | load64(desk + DESK.words))
+    lane, me = load64(desk + DESK.lane), load64(desk + DESK.owner)
+    step(STEP.P2)
+    # P2, acquire: matched by the release of P12, E5 and R5
+    if not likely(do.swap_acquire(lane + LANE.owner, 0, me) != 0):
         return False
-    target = address_of_position(context, position)
+    step(STEP.P3)
+    position = load64(lane + LANE.position)  # P4
+    into = do.minus(position, load64(desk + DESK.begin))
+    if not likely(
+        load32(read64(context + CONTEXT.recording)) != 0  # P3: ordered after P2 by its acquire
+        and do.within(into, read64(context + CONTEXT.page_size) - NEED)
+        and cycles >= load64(lane + LANE.last_stamp)
+    ):
+        give_back(lane)
+        return False
+    target = load64(desk + DESK.page) + into
     put_words(lane, target, cycles, second)
     do.put64(target + RECORD_BYTES, number)
     end_record(lane, position, NUMBER_BYTES)
@@ -139,13 +149,16 @@ def see(cell: int, code: int) -> int:
     if number <= 0:
         return number if number != 0 else SEEN
     context = load64(cell + EVENT.context)
-    store64(cell + EVENT.plain, is_plain(context))
     body = argument_out()
     do.put64(body, number)
     result = write(cell, body, NUMBER_BYTES)
     if result == 0:
         return FAILED
     drop_reference(result)
+    plain = is_plain(context)
+    store64(cell + EVENT.plain, plain)
+    if plain:
+        move_desk(context)
     return SEEN
 
 

@@ -249,6 +249,16 @@ def prefetch(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def within(typingctx: Any, value: Any, limit: Any) -> Any:
+    """0 <= value <= limit, for a limit that is not negative, in one comparison."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.icmp_unsigned("<=", *args)
+
+    return types.boolean(types.int64, types.int64), generate
+
+
+@intrinsic
 def copy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
     """Memcpy."""
 

@@ -75,6 +75,7 @@ CONTEXT, CONTROL, CPU, LANE = (
 )  # fmt: skip
 PAGE, WRITER = frozen(layout.PAGE), frozen(layout.WRITER)
 BLOCK, SLOT, HERE = frozen(layout.BLOCK), frozen(layout.SLOT), frozen(tables.HERE)
+DESK = frozen(tables.DESK)
 BLOCKS, BLOCK_BYTES, BLOCK_HEAD_BYTES = layout.BLOCKS, layout.BLOCK_BYTES, layout.BLOCK_HEAD_BYTES
 RECORD = frozen(wire.RECORD)
 RECORD_BYTES, RECORD_ALIGNMENT = wire.RECORD_BYTES, wire.RECORD_ALIGNMENT

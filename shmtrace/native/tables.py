@@ -199,6 +199,20 @@ class THREADS:
     tasks: U64 = 72
 
 
+class DESK:
+    """Where a thread wrote last, in its block: it need not be worked out again as long as it stays on the cpu.
+
+    The position of that cpu's first lane is then compared with `begin`: if it lies in the same page, it was checked.
+    """
+
+    key: U64 = 0  # CONTEXT.reader + number of the cpu + 1; 0: nowhere
+    owner: U64 = 8  # what the thread stores into a lane's owner
+    lane: U64 = 16  # address of the cpu's first lane
+    words: U64 = 24  # cpu and writer, as they stand in a record's header
+    begin: U64 = 32  # position of the page's first byte, in that lane
+    page: U64 = 40  # address of the page
+
+
 class HERE:
     """The PLACE that a thread found last, in its block: true as long as nothing of this has changed."""
 
@@ -267,6 +281,7 @@ KERNEL_MARK_BYTES = 48  # hexadecimal: 32 of the process, 16 of the object
 FIELD_BYTES = 8
 THREADS_BYTES = 128
 HERE_BYTES = 40
+DESK_BYTES = 48
 PLACE_BYTES = 64
 PLACE_SPANS = 30  # that a new one has room for
 SPANS_AT_ONCE = 256  # numbers that a task takes from the process'

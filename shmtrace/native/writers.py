@@ -13,9 +13,12 @@ from .lanes import (
     BLOCK_BYTES,
     BLOCKS,
     CLOCK_TSC,
+    COMMITTED_MASK,
     CONTEXT,
     CONTROL,
     CPU_RSEQ,
+    DESK,
+    LANE,
     OWNER_PID_MASK,
     OWNER_PID_SHIFT,
     SLOT,
@@ -23,8 +26,13 @@ from .lanes import (
     UNKNOWN_WRITER,
     WRITER,
     WRITER_BYTES,
+    address_of_position,
     apart,
+    has_room,
+    header_word,
     inlined,
+    lane_at,
+    plain_cpu,
 )
 
 IDENTITY_PID_BITS = layout.IDENTITY_PID_BITS
@@ -192,7 +200,34 @@ def is_plain(context: int) -> bool:
 
 
 @inlined
-def plainly_registered(context: int) -> int:
-    """As `registered`, where the context is plain."""
+def desk_key(context: int) -> int:
+    """DESK.key of a thread that writes here and now, where the context is plain."""
+    return read64(context + CONTEXT.reader) + plain_cpu(context) + 1
+
+
+@inlined
+def desk_here(context: int) -> tuple[int, bool]:
+    """Address of this thread's DESK, and True if that is right here and now, where the context is plain."""
     block = do.thread_load64(read64(context + CONTEXT.block_at))
-    return load64(block + read64(context + CONTEXT.slot) + SLOT.owner) if likely(block != 0) else 0
+    if likely(block != 0) and likely(load64(block + BLOCK.desk + DESK.key) == desk_key(context)):
+        return block + BLOCK.desk, True
+    return 0, False
+
+
+@apart
+def move_desk(context: int) -> None:
+    """The thread, which is registered, and whose context is plain, is going to write here from now on."""
+    block, cpu = block_here(context), plain_cpu(context)
+    if block == 0 or cpu >= read64(context + CONTEXT.cpu_slots):
+        return
+    lane, me = lane_at(context, cpu, 0), registered(context)
+    position = load64(lane + LANE.position)
+    if me == 0 or not has_room(context, position, 0):
+        return
+    desk, committed = block + BLOCK.desk, position & COMMITTED_MASK
+    store64(desk + DESK.key, read64(context + CONTEXT.reader) + cpu + 1)
+    store64(desk + DESK.owner, me)
+    store64(desk + DESK.lane, lane)
+    store64(desk + DESK.words, header_word(0, cpu, me, 0))
+    store64(desk + DESK.begin, position - committed)
+    store64(desk + DESK.page, address_of_position(context, position) - committed)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import os
+import random
 import sys
 import threading
 import time
@@ -17,7 +20,9 @@ from commands import run as command
 from reader.test_columns_plain import PROGRAM as PROGRAM_OF_COLUMNS
 from reader.test_columns_plain import WITHOUT
 from recording import recorded as recording
+from shmtrace import attachment, layout
 from shmtrace.instrument import functions as bridge
+from shmtrace.native.tables import DESK
 from shmtrace.reader import columns
 
 if TYPE_CHECKING:
@@ -217,6 +222,70 @@ def test_with_readers_that_come_and_go_each_call_has_its_time(
         functions.uninstall()
         channel.close()
         shmtrace.remove_channel(channel_name)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one cpu")
+def test_a_thread_that_moves_tells_each_time_on_which_cpu_it_is(
+    traced: Callable[..., None], recorded: Recorded
+) -> None:
+    work = module("work", "def run():\n    pass\n")
+    traced("work")
+    allowed = os.sched_getaffinity(0)
+    cpus = sorted(allowed)[:2] * 10
+    try:
+        for cpu in cpus:
+            os.sched_setaffinity(0, {cpu})
+            for _ in range(3):  # the first one looks where it is, the others find it
+                work.run()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert [record.cpu for record in stop(recorded)] == [cpu for cpu in cpus for _ in range(6)]
+
+
+def test_where_a_thread_wrote_goes_with_it(traced: Callable[..., None], recorded: Recorded) -> None:
+    """Its block may be another thread's next."""
+    work = module("work", "def run():\n    pass\n")
+    traced("work")
+    keys: list[ctypes.c_uint64] = []
+
+    def call() -> None:
+        work.run()
+        blocks, tid = attachment._threads[0].blocks, threading.get_native_id()
+        tids = (
+            ctypes.c_uint64.from_address(blocks + number * layout.BLOCK_BYTES + layout.BLOCK.tid)
+            for number in range(layout.BLOCKS)
+        )
+        mine = next(word for word in tids if word.value == tid)
+        keys.append(ctypes.c_uint64.from_address(ctypes.addressof(mine) + layout.BLOCK.desk + DESK.key))
+        assert keys[0].value != 0
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert keys[0].value == 0
+
+
+def test_a_position_that_somebody_scribbles_over_is_not_believed(
+    traced: Callable[..., None], recorded: Recorded
+) -> None:
+    """Calls go on, and nothing is written but into pages."""
+    work = module("work", "def run():\n    pass\n")
+    traced("work")
+    segment = recorded.channel.segment
+    assert segment is not None
+    geometry = segment.geometry
+    work.run()
+    before = [segment.read(at, size) for at, size in ((0, 64), (geometry.writers_at, 4096))]
+    draw = random.Random(1)
+    for _ in range(300):
+        work.run()
+        for lane in range(geometry.lanes):
+            at = segment.lane_at(lane) + layout.LANE.position
+            word = segment.u64(at)
+            draws = (draw.getrandbits(64), word ^ 1 << draw.randrange(64), word - draw.randrange(1, 64), word | 0xFFFFF)
+            segment.set_u64(at, draw.choice(draws) % (1 << 64))
+        work.run()
+    assert [segment.read(at, size) for at, size in ((0, 64), (geometry.writers_at, 4096))] == before
 
 
 @pytest.mark.skipif(not MONITORS, reason="sys.monitoring came with Python 3.12")
