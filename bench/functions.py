@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -216,17 +217,15 @@ def measure(rounds: int, tracers: tuple[str, ...] = tuple(TRACERS)) -> list[dict
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Lines for people: medians, and the ratio."""
+    """Lines for people: medians, also of the rounds' ratios, as a machine may be slow for a round or two."""
     lines = [f"{'program':10} {'plain':>8} {''.join(f'{tracer:>10}' for tracer in TRACERS)} {'ratio':>7}   ns a call"]
     for program in PROGRAMS:
         of = [row for row in rows if row["program"] == program]
-        added = {
-            tracer: statistics.median([row["added_ns"] for row in of if row["tracer"] == tracer] or [float("nan")])
-            for tracer in TRACERS
-        }
+        added = {tracer: [row["added_ns"] for row in of if row["tracer"] == tracer] or [math.nan] for tracer in TRACERS}
+        ratios = (ours / theirs for ours, theirs in zip(added["shmtrace"], added["viztracer"], strict=False))
         plain = statistics.median(row["plain_ns"] for row in of)
-        costs = "".join(f"{cost:10.1f}" for cost in added.values())
-        lines.append(f"{program:10} {plain:8.1f} {costs} {added['shmtrace'] / added['viztracer']:7.2f}")
+        costs = "".join(f"{statistics.median(cost):10.1f}" for cost in added.values())
+        lines.append(f"{program:10} {plain:8.1f} {costs} {statistics.median(ratios):7.3f}")
     return lines
 
 
