@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, LANE_BYTES, fields_of
+from .layout import CONTEXT, CONTEXT_BYTES, CONTROL, fields_of
 from .segment import open_semaphore
 
 TYPE_CHECKING = False
@@ -50,7 +50,6 @@ def segment_addresses(segment: Segment) -> dict[str, int]:
         "clock_limit": CLOCK_LIMIT,
         "cpu_slots": geometry.cpus,
         "lanes_per_cpu": geometry.lanes_per_cpu,
-        "cpu_lanes": geometry.lanes_per_cpu * LANE_BYTES,
         "lanes_count": geometry.lanes,
         "writers_count": geometry.writers,
         "page_size": geometry.page_size,

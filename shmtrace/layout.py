@@ -279,8 +279,7 @@ class CONTEXT:
     rescue: U64 = 232  # PyObject *: called with a cpu none of whose lanes was free, in the mode overwrite
     block_at: U64 = 240  # offset from the thread pointer of the word where libc keeps the key's value; 0: not known
     mapped: U64 = 248  # address of a byte for each page, private, zero after a fork: 1: the kernel has mapped it here
-    cpu_lanes: U64 = 256  # bytes of a cpu slot's lanes
-    reader: U64 = 264  # `slot` << 32: with CONTROL.period, the reader of this channel, as who was told something
+    reader: U64 = 256  # `slot` << 32: with CONTROL.period, the reader of this channel, as who was told something
 
 
 class BLOCK:
@@ -306,7 +305,7 @@ SLOT_BYTES = 16
 BLOCK_HEAD_BYTES = 128
 BLOCK_BYTES = 65_536  # 4,088 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
-CONTEXT_BYTES = 272
+CONTEXT_BYTES = 264
 RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share
 NO_RECORDS = 1  # in a note, with NO_PAGE: the packet of this number carries none
 

@@ -170,7 +170,8 @@ def current_cpu(context: int) -> int:
 @inlined
 def lane_at(context: int, cpu: int, number: int) -> int:
     """Address of one of a cpu slot's lanes."""
-    return read64(context + CONTEXT.lanes) + cpu * read64(context + CONTEXT.cpu_lanes) + number * LANE_BYTES
+    lanes_per_cpu = read64(context + CONTEXT.lanes_per_cpu)
+    return read64(context + CONTEXT.lanes) + (cpu * lanes_per_cpu + number) * LANE_BYTES
 
 
 @inlined

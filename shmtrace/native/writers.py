@@ -200,16 +200,16 @@ def is_plain(context: int) -> bool:
 
 
 @inlined
-def desk_key(context: int) -> int:
-    """DESK.key of a thread that writes here and now, where the context is plain."""
-    return read64(context + CONTEXT.reader) + plain_cpu(context) + 1
+def desk_key(context: int, cpu: int) -> int:
+    """DESK.key of a thread that writes into this channel on this cpu."""
+    return read64(context + CONTEXT.reader) + cpu + 1
 
 
 @inlined
 def desk_here(context: int) -> tuple[int, bool]:
     """Address of this thread's DESK, and True if that is right here and now, where the context is plain."""
     block = do.thread_load64(read64(context + CONTEXT.block_at))
-    if likely(block != 0) and likely(load64(block + BLOCK.desk + DESK.key) == desk_key(context)):
+    if likely(block != 0) and likely(load64(block + BLOCK.desk + DESK.key) == desk_key(context, plain_cpu(context))):
         return block + BLOCK.desk, True
     return 0, False
 
@@ -225,7 +225,7 @@ def move_desk(context: int) -> None:
     if me == 0 or not has_room(context, position, 0):
         return
     desk, committed = block + BLOCK.desk, position & COMMITTED_MASK
-    store64(desk + DESK.key, read64(context + CONTEXT.reader) + cpu + 1)
+    store64(desk + DESK.key, desk_key(context, cpu))
     store64(desk + DESK.owner, me)
     store64(desk + DESK.lane, lane)
     store64(desk + DESK.words, header_word(0, cpu, me, 0))
