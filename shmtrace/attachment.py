@@ -111,7 +111,7 @@ class Attachment:
         if not _threads:
             _threads.append(_Threads())
         cpu_kind, cpu_word = cpu_source()
-        slot = _threads[0].take_slot()
+        slot, block_at = _threads[0].take_slot(), _threads[0].block_at
         self._naming = self._name_writer
         self._rescuing = self._rescue
         self._pages: Pages | None = None
@@ -119,10 +119,12 @@ class Attachment:
             **context,
             blocks=_threads[0].blocks,
             key=_threads[0].key,
-            block_at=_threads[0].block_at,
+            block_at=block_at,
             mapped=wiped_memory(mapped.geometry.pages),
             slot=slot,
             reader=slot << 32,
+            plain=block_at if cpu_kind == layout.CPU_RSEQ and mapped.clock_kind == layout.CLOCK_TSC else 0,
+            desk=layout.BLOCK.desks + slot // layout.SLOT_BYTES % layout.DESKS * layout.DESK_STRIDE,
             cpu_word=cpu_word,
             cpu_kind=cpu_kind,
             naming=id(self._naming),

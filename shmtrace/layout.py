@@ -67,7 +67,7 @@ Name48 = int
 Totals2 = int
 Path1024 = int
 Here40 = int
-Desk48 = int
+Desks512 = int
 WIDTHS = {
     "U16": 2,
     "U32": 4,
@@ -77,7 +77,7 @@ WIDTHS = {
     "Totals2": 128,
     "Path1024": 1024,
     "Here40": 40,
-    "Desk48": 48,
+    "Desks512": 512,
 }  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
@@ -280,6 +280,8 @@ class CONTEXT:
     block_at: U64 = 240  # offset from the thread pointer of the word where libc keeps the key's value; 0: not known
     mapped: U64 = 248  # address of a byte for each page, private, zero after a fork: 1: the kernel has mapped it here
     reader: U64 = 256  # `slot` << 32: with CONTROL.period, the reader of this channel, as who was told something
+    plain: U64 = 264  # as `block_at`, where the clock is the counter and the thread's memory tells the cpu; else 0
+    desk: U64 = 272  # where this channel's DESK lies in a thread's block
 
 
 class BLOCK:
@@ -291,7 +293,7 @@ class BLOCK:
     tid: U64 = 0  # the thread whose it is; 0: free
     end: U64 = 8  # of the slots that were ever used
     here: Here40 = 16
-    desk: Desk48 = 64
+    desks: Desks512 = 64  # a channel has one of them, which it may share with others
 
 
 class SLOT:
@@ -302,10 +304,11 @@ class SLOT:
 
 
 SLOT_BYTES = 16
-BLOCK_HEAD_BYTES = 128
-BLOCK_BYTES = 65_536  # 4,088 channels in the life of a process; what is not touched is not there
+BLOCK_HEAD_BYTES = 576
+DESKS, DESK_STRIDE = 8, 64
+BLOCK_BYTES = 65_536  # 4,060 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
-CONTEXT_BYTES = 264
+CONTEXT_BYTES = 280
 RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share
 NO_RECORDS = 1  # in a note, with NO_PAGE: the packet of this number carries none
 

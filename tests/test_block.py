@@ -24,6 +24,7 @@ import emit
 import shmtrace
 from judge import judge
 from recording import recorded
+from shmtrace import place
 from shmtrace.layout import CONTROL, LANE
 from shmtrace.native.loader import libc
 from shmtrace.segment import open_semaphore
@@ -336,6 +337,28 @@ def test_a_signal_handler_that_raises_ends_the_wait_of_a_reservation(full: Strea
     with pytest.raises(KeyboardInterrupt), reservation:
         pytest.fail("the block was entered")
     timer.join()
+    assert full.timeouts() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda load: load("x" * 200).__enter__(),
+        lambda load: load.begin("x" * 200),
+        lambda load: load.begin("\ud800" * 200),
+    ],
+    ids=["with", "by hand", "encoded by Python"],
+)
+def test_a_span_that_an_interrupt_keeps_from_beginning_is_not_around_what_follows(
+    full: Stream, begin: Callable[[Any], object]
+) -> None:
+    load = full.channel.span("load", path="str")
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        begin(load)
+    timer.join()
+    assert place.numbers()[0] == 0
     assert full.timeouts() == [0, 1]
 
 

@@ -73,10 +73,10 @@ def test_a_class_defined_while_somebody_reads_is_described_before_its_first_reco
 @pytest.fixture(scope="module")
 def record_as() -> Callable[[bytes, int, bytes], int]:
     """Records a body under any id, with the code that tracepoints will have: the core, compiled for this test."""
-    from shmtrace.native import lanes, objects, writers
+    from shmtrace.native import desk, objects, writers
     from shmtrace.native.compiler import compile_object
 
-    record, register, registered = lanes.record, writers.register, writers.registered
+    record, register, registered = desk.record_at_length, writers.register, writers.registered
 
     def record_body(context: int, identifier: int, data: int, size: int) -> int:
         me = registered(context)

@@ -37,11 +37,11 @@ class Family(NamedTuple):
 
 
 FAMILIES = [
-    Family("single", "drop", 88, EVENT + SWITCHING + "P9a", 4),
-    Family("single", "block", 88, EVENT + SWITCHING + "P9a", 20),
-    Family("single", "overwrite", 83, EVENT + "O1 O2 P9 R2", 4),
-    Family("starved", "drop", 74, EVENT + SWITCHING, 20),
-    Family("starved", "block", 93, EVENT + SWITCHING + "B1 B2", 8),
+    Family("single", "drop", 93, EVENT + SWITCHING + "P9a", 4),
+    Family("single", "block", 93, EVENT + SWITCHING + "P9a", 20),
+    Family("single", "overwrite", 88, EVENT + "O1 O2 P9 R2", 4),
+    Family("starved", "drop", 83, EVENT + SWITCHING, 20),
+    Family("starved", "block", 98, EVENT + SWITCHING + "B1 B2", 8),
     Family("pairs", "drop", 1568, EVENT + SWITCHING + "P9a", 80),
     Family("pairs", "block", 2048, EVENT + SWITCHING + "P9a B1 B2", 100),
     Family("pairs", "overwrite", 968, EVENT + "O1 O2 P9", 60),
@@ -49,6 +49,10 @@ FAMILIES = [
     Family("ending", "drop", 45, "D1 D2 E1 E2 E3 E4 P12 P13 C7 C8 C9 C10", 15),
     Family("both", "drop", 392, EVENT + SWITCHING + "P9a " + SENDING, 40),
 ]
+
+
+# Where the short way is open (desk.py), a producer takes a lane once more where its page is full: so many scenarios.
+LONGER = {"single-drop": 5, "single-block": 5, "single-overwrite": 5, "starved-drop": 9, "starved-block": 5}
 
 
 class Outcome(NamedTuple):
@@ -99,5 +103,5 @@ def test_some_crash_points(family: Family, channel_name: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_all_crash_points(family: Family, channel_name: str) -> None:
     outcome = crash(family, channel_name, 1, 800)
-    assert outcome.scenarios == family.scenarios
+    assert outcome.scenarios in {family.scenarios, family.scenarios - LONGER.get(family.name, 0)}
     assert outcome.at == {*family.at.split()}

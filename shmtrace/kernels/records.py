@@ -5,28 +5,14 @@ from __future__ import annotations
 from ..native import intrinsics as do
 from ..native import tables
 from ..native.access import held_by
+from ..native.desk import begin_here, begun_out, end_record
 from ..native.intrinsics import frozen, likely, load32, load64, read64
-from ..native.lanes import (
-    CONTEXT,
-    RECORD_BYTES,
-    address_of_position,
-    commit,
-    current_cpu,
-    give_back,
-    inlined,
-    now,
-    padded,
-    put_header,
-    slot_of,
-    take_first,
-)
-from ..native.writers import registered
+from ..native.lanes import CONTEXT, RECORD_BYTES, REFUSED, inlined
 from . import SYMBOL
 
 EVENT, KERNELS = frozen(tables.EVENT), frozen(tables.KERNELS)
 table = do.symbol_address(SYMBOL)
-call1, call3, call4, call5 = (do.pointer_call(count) for count in (1, 3, 4, 5))
-place_out = do.scratch(16)
+call1, call3, call4 = (do.pointer_call(count) for count in (1, 3, 4))
 
 
 @inlined
@@ -74,29 +60,21 @@ def refuse(context: int) -> bool:
 
 @inlined
 def open_record(context: int, identifier: int, size: int) -> tuple[int, int, int]:
-    """P2 to P10: a lane with a header in it, 0 if there is none; where the body goes; the position to be committed."""
-    me = registered(context)
-    if not likely(me != 0):
-        me = call1(load64(table() + KERNELS.register), context)
-    need = RECORD_BYTES + padded(size)
-    stamp, cpu = now(context), current_cpu(context)
-    lane, position, found = take_first(context, me, slot_of(context, cpu), need)
-    if not likely(found):
-        out = place_out()
-        lane = call5(load64(table() + KERNELS.take), context, me, lane, need, out)
-        if lane == 0:
-            return 0, 0, 0
-        position, cpu, stamp = load64(out), load64(out + 8), now(context)  # it may have waited
-    target = address_of_position(context, position)
-    put_header(context, lane, target, stamp, identifier, cpu, me, size)
-    return lane, target + RECORD_BYTES, position + need
+    """P1a to P10: a lane with a header in it, REFUSED if there is none; its position; where the body goes."""
+    lane, position, target, begun = begin_here(context, identifier, size)
+    if not likely(begun):
+        out = begun_out()
+        lane = call4(load64(table() + KERNELS.begin), context, identifier, size, out)
+        if lane == REFUSED:
+            return REFUSED, 0, 0
+        position, target = load64(out), load64(out + 8)
+    return lane, position, target + RECORD_BYTES
 
 
 @inlined
-def close_record(lane: int, position: int) -> bool:
+def close_record(lane: int, position: int, size: int) -> bool:
     """P11, P12."""
-    commit(lane, position)
-    give_back(lane)
+    end_record(lane, position, size)
     return True
 
 

@@ -315,11 +315,11 @@ def emit(cell, v0):
     size = count * {_element_bytes(value)}
     if size > limit_of(context):
         return refuse(context)
-    lane, at, position = open_record(context, 0, size)
-    if lane == 0:
+    lane, position, at = open_record(context, 0, size)
+    if lane == REFUSED:
         return False
     copy(at, data, size)
-    return close_record(lane, position)
+    return close_record(lane, position, size)
 """
 
 
@@ -374,13 +374,13 @@ def _source(kind: Any, values: tuple[Any, ...]) -> str:
         "    return refuse(context)",
     ]
     lines += [
-        "lane, at, position = open_record(context, load64(cell + EVENT.id), size)",
-        "if lane == 0:",
+        "lane, position, at = open_record(context, load64(cell + EVENT.id), size)",
+        "if lane == REFUSED:",
         "    return False",
     ]
     lines += [f"put64(at + {8 * number}, -1)" for number in range(head // 8)]
     lines += [f"at += {head}", *puts, *(["put8(at, 0)"] if kind.kind == "end" else [])]
-    lines += ["return close_record(lane, position)"]
+    lines += ["return close_record(lane, position, size)"]
     return f"def emit(cell{arguments}):\n" + "".join(f"    {line}\n" for line in lines)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from . import intrinsics as do
-from .access import Py_DecRef, boolean
-from .entry import PyObject_CallOneArg, me_of, try_harder
+from .access import Py_DecRef
+from .entry import PyObject_CallOneArg, emit
 from .intrinsics import likely, load32, load64, read64
-from .lanes import CONTEXT, CONTROL, RECORD_BYTES, RECORDED, apart, commit, give_back, inlined, padded, record
+from .lanes import CONTEXT, CONTROL, apart, inlined
 from .places import EVENT, PLACE, THREADS
 
 PyObject_Vectorcall = do.external("PyObject_Vectorcall", 4)
@@ -49,21 +49,7 @@ def call_python(cell: int, args: int, count: int, names: int) -> int:
 @inlined
 def write(cell: int, body: int, size: int) -> int:
     """A record of the cell's class; a new reference to True or False, 0 with an exception set."""
-    context = load64(cell + EVENT.context)
-    me = me_of(context)
-    if not likely(me != 0):
-        return 0
-    result = record(context, me, load64(cell + EVENT.id), body, size)
-    if not likely(result == RECORDED):
-        return try_harder(context, me, load64(cell + EVENT.id), body, size, result)
-    return boolean(True)
-
-
-@inlined
-def end_record(lane: int, position: int, size: int) -> None:
-    """P11, P12."""
-    commit(lane, position + RECORD_BYTES + padded(size))
-    give_back(lane)
+    return emit(load64(cell + EVENT.context), load64(cell + EVENT.id), body, size)
 
 
 @inlined

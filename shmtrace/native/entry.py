@@ -14,6 +14,7 @@ from .. import layout, wire
 from . import intrinsics as do
 from . import tables
 from .access import BYTES_DATA, VAR_SIZE, Py_DecRef, boolean, bytes_type, held_by, type_of
+from .desk import begin_at_length, begin_here, begun_out, record_at_length, record_here
 from .intrinsics import frozen, likely, load32, load64, read64, store64, store64_release
 from .lanes import (
     BLOCK,
@@ -52,7 +53,6 @@ from .lanes import (
     now,
     padded,
     put_header,
-    record,
     take,
     wait_for_page,
 )
@@ -65,6 +65,8 @@ ID_BLOB = wire.ID_BLOB
 IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
 RESERVATION = frozen(tables.RESERVATION)
 RESERVE_LATER, RESERVED = tables.RESERVE_LATER, tables.RESERVED
+DESKS, DESK_STRIDE = layout.DESKS, layout.DESK_STRIDE
+FAILED = -1
 
 py_buffer = do.scratch(BUFFER_BYTES)
 value_error = do.address_of("PyExc_ValueError")
@@ -76,6 +78,7 @@ PyObject_CallOneArg = do.external("PyObject_CallOneArg", 2)
 PyEval_SaveThread = do.external("PyEval_SaveThread", 0)
 PyEval_RestoreThread = do.external("PyEval_RestoreThread", 1)
 PyErr_CheckSignals = do.external("PyErr_CheckSignals", 0, result_bits=32)
+event_at_length = do.entry("channel_event_at_length", 2)
 too_long = do.text("a blob of %zd bytes: this channel takes at most %zd (the page size decides, up to 65535)")
 
 
@@ -145,17 +148,29 @@ def wait_once(context: int, until: int) -> int:
     return 1
 
 
+@inlined
+def me_of(context: int) -> int:
+    """What this thread stores into a lane's owner, registered now if need be; 0 with an exception set."""
+    me = registered(context)
+    if not likely(me != 0):
+        me = introduce(context)
+    return me
+
+
 @apart
-def try_harder(context: int, me: int, identifier: int, data: int, size: int, result: int) -> int:
-    """The record found no room: the mode decides.  A new reference to True or False."""
+def try_harder(context: int, identifier: int, data: int, size: int, result: int) -> int:
+    """The record found no room: the mode decides.  A new reference to True or False; 0 with an exception set."""
     do.cold()
     if result == FULL:
         until = monotonic(MONOTONIC) + read64(context + CONTEXT.block_ns)
         while result == FULL:
             again = wait_once(context, until)
-            if again < 0:
+            if again == 0:
+                return boolean(False)
+            me = me_of(context) if again > 0 else 0
+            if me == 0:
                 return 0
-            result = record(context, me, identifier, data, size) if again != 0 else REFUSED
+            result = record_at_length(context, me, identifier, data, size)
     elif (
         read64(context + CONTEXT.mode) == MODE_OVERWRITE
         and not is_off(context)
@@ -166,25 +181,42 @@ def try_harder(context: int, me: int, identifier: int, data: int, size: int, res
     return boolean(result == RECORDED)
 
 
-@inlined
-def me_of(context: int) -> int:
-    """What this thread stores into a lane's owner, registered now if need be; 0 with an exception set."""
-    me = registered(context)
-    if not likely(me != 0):
-        me = introduce(context)
-    return me
+@apart
+def emit_at_length(context: int, identifier: int, data: int, size: int) -> int:
+    """As `emit`, by the long way."""
+    do.cold()
+    me = me_of(context)
+    if me == 0:
+        return 0
+    result = record_at_length(context, me, identifier, data, size)
+    return boolean(True) if result == RECORDED else try_harder(context, identifier, data, size, result)
 
 
 @inlined
 def emit(context: int, identifier: int, data: int, size: int) -> int:
-    """Record a blob while the channel is recording; its size was checked."""
+    """Record a body while the channel is recording; its size was checked.  A new reference to True or False, or 0."""
+    if likely(record_here(context, identifier, data, size)):
+        return boolean(True)
+    return emit_at_length(context, identifier, data, size)
+
+
+@apart
+def begin_introduced(context: int, identifier: int, size: int, out: int) -> int:
+    """As `begin_at_length`, of a thread that may still have to register; FAILED with an exception set."""
+    do.cold()
     me = me_of(context)
-    if not likely(me != 0):
-        return 0
-    result = record(context, me, identifier, data, size)
-    if not likely(result == RECORDED):
-        return try_harder(context, me, identifier, data, size, result)
-    return boolean(True)
+    return begin_at_length(context, me, identifier, size, out) if me != 0 else FAILED
+
+
+@inlined
+def begin_record(context: int, identifier: int, size: int) -> tuple[int, int, int]:
+    """P1a to P10, the header: lane, position and the record's address; or REFUSED, FULL or FAILED as the lane."""
+    lane, position, target, begun = begin_here(context, identifier, size)
+    if likely(begun):
+        return lane, position, target
+    out = begun_out()
+    lane = begin_introduced(context, identifier, size, out)
+    return lane, load64(out), load64(out + 8)
 
 
 @inlined
@@ -213,7 +245,7 @@ def attach_first(channel: int, identifier: int, data: int, size: int) -> int:
         return refuse(size, limit)
     if load32(load64(context + CONTEXT.recording)) == 0:
         return boolean(False)
-    return emit(context, identifier, data, size)
+    return emit_at_length(context, identifier, data, size)
 
 
 @inlined
@@ -227,7 +259,7 @@ def emit_checked(channel: int, identifier: int, data: int, size: int) -> int:
         if likely(load64(context + CONTEXT.pending) == 0):
             return boolean(False)
         return attach_first(channel, identifier, data, size)
-    return emit(context, identifier, data, size)
+    return emit_at_length(context, identifier, data, size)
 
 
 @apart
@@ -244,6 +276,20 @@ def emit_buffer(channel: int, identifier: int, blob: int) -> int:
 
 def channel_event(channel: int, blob: int) -> int:
     """METH_O: `channel.event(blob)`."""
+    context = context_of(channel)
+    if likely(type_of(blob) == bytes_type()):
+        data, size = blob + BYTES_DATA, load64(blob + VAR_SIZE)
+        if likely(size <= read64(context + CONTEXT.limit)):
+            if is_off(context):
+                if likely(load64(context + CONTEXT.pending) == 0):
+                    return boolean(False)
+            elif likely(record_here(context, ID_BLOB, data, size)):
+                return boolean(True)
+    return event_at_length(channel, blob)
+
+
+def channel_event_at_length(channel: int, blob: int) -> int:
+    """The rest of `channel_event`, which has no frame without it."""
     if likely(type_of(blob) == bytes_type()):
         return emit_checked(channel, ID_BLOB, blob + BYTES_DATA, load64(blob + VAR_SIZE))
     return emit_buffer(channel, ID_BLOB, blob)
@@ -327,7 +373,8 @@ def thread_ended(block: int) -> int:
             store64_release(entry + WRITER.identity, load64(entry + WRITER.identity) | IDENTITY_ENDED)
     store64(block + BLOCK.end, 0)
     store64(block + BLOCK.here + HERE.state, 0)
-    store64(block + BLOCK.desk + DESK.key, 0)
+    for number in range(DESKS):
+        store64(block + BLOCK.desks + number * DESK_STRIDE + DESK.key, 0)
     store64_release(block + BLOCK.tid, 0)  # matched by the acquire of the CAS in `block_of`
     return 0
 
@@ -378,4 +425,6 @@ def read_clocks(target: int) -> int:
     return best
 
 
-PRODUCER = (channel_event, reserve, settle_reservation, thread_ended, rescue_lane, disown, read_clocks)
+PRODUCER = (
+    channel_event, channel_event_at_length, reserve, settle_reservation, thread_ended, rescue_lane, disown, read_clocks,
+)  # fmt: skip

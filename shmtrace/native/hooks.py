@@ -11,30 +11,17 @@ from __future__ import annotations
 from . import intrinsics as do
 from . import tables
 from .access import Py_DecRef, Py_IncRef, drop_reference, held_by, none, type_of, word_of_code
-from .calls import attach_late, call_python, end_record, is_on, write
-from .entry import is_off
-from .intrinsics import STEP, frozen, likely, load32, load64, read64, step, store64
-from .lanes import (
-    CONTEXT,
-    CONTROL,
-    DESK,
-    LANE,
-    RECORD_ALIGNMENT,
-    RECORD_BYTES,
-    apart,
-    give_back,
-    header_word,
-    inlined,
-    put_words,
-)
+from .calls import attach_late, call_python, is_on
+from .desk import begin_at_desk, end_record
+from .entry import emit_at_length, is_off
+from .intrinsics import frozen, likely, load32, load64, read64, store64
+from .lanes import CONTEXT, CONTROL, RECORD_BYTES, apart, inlined
 from .places import EVENT
 from .spans import end_failed
-from .writers import desk_here, is_plain, move_desk
 
 FUNCTIONS = frozen(tables.FUNCTIONS)
 FUNCTION_UNWANTED = tables.FUNCTION_UNWANTED - (1 << 64)  # as int64
 NUMBER_BYTES = 4
-NEED = RECORD_BYTES + RECORD_ALIGNMENT
 SEEN, UNWANTED, FAILED = 1, -1, -2
 PROFILE_CALL, PROFILE_RETURN = 0, 3  # PyTrace_...
 frame_code = do.external("PyFrame_GetCode", 1)
@@ -99,8 +86,7 @@ def known(cell: int, code: int) -> int:
 def seen_at_once(cell: int, code: int) -> bool:
     """A call or a return is recorded in the plain way, as the last one was; or nobody reads.  False: `see` is to.
 
-    The counter is read ahead of all, and no more is done than is needed then: P1 to P4 and P10 to P12, of a thread that
-    is where it was.  The position must lie in the page that was checked then (DESK), whoever wrote it.
+    The counter is read ahead of all, where the last one was recorded by the short way (desk.py).
     """
     if not likely(load64(cell + EVENT.plain) != 0):
         return not is_on(cell) and load64(load64(cell + EVENT.context) + CONTEXT.pending) == 0
@@ -111,28 +97,12 @@ def seen_at_once(cell: int, code: int) -> bool:
     number = number_of(functions, code)
     if not likely(is_told(context, functions, number)):
         return False
-    desk, is_right = desk_here(context)
-    if not likely(is_right):
+    block = do.thread_load64(read64(context + CONTEXT.plain))
+    if not likely(block != 0):
         return False
-    identifier = header_word(load64(cell + EVENT.id), 0, 0, NUMBER_BYTES)
-    second = do.settled(identifier | load64(desk + DESK.words))
-    lane, me = load64(desk + DESK.lane), load64(desk + DESK.owner)
-    step(STEP.P2)
-    # P2, acquire: matched by the release of P12, E5 and R5
-    if not likely(do.swap_acquire(lane + LANE.owner, 0, me) != 0):
+    lane, position, target, begun = begin_at_desk(context, block, cycles, load64(cell + EVENT.id), NUMBER_BYTES)
+    if not likely(begun):
         return False
-    step(STEP.P3)
-    position = load64(lane + LANE.position)  # P4
-    into = do.minus(position, load64(desk + DESK.begin))
-    if not likely(
-        load32(read64(context + CONTEXT.recording)) != 0  # P3: ordered after P2 by its acquire
-        and do.within(into, read64(context + CONTEXT.page_size) - NEED)
-        and cycles >= load64(lane + LANE.last_stamp)
-    ):
-        give_back(lane)
-        return False
-    target = load64(desk + DESK.page) + into
-    put_words(lane, target, cycles, second)
     do.put64(target + RECORD_BYTES, number)
     end_record(lane, position, NUMBER_BYTES)
     return True
@@ -151,14 +121,11 @@ def see(cell: int, code: int) -> int:
     context = load64(cell + EVENT.context)
     body = argument_out()
     do.put64(body, number)
-    result = write(cell, body, NUMBER_BYTES)
+    result = emit_at_length(context, load64(cell + EVENT.id), body, NUMBER_BYTES)
     if result == 0:
         return FAILED
     drop_reference(result)
-    plain = is_plain(context)
-    store64(cell + EVENT.plain, plain)
-    if plain:
-        move_desk(context)
+    store64(cell + EVENT.plain, read64(context + CONTEXT.plain))
     return SEEN
 
 

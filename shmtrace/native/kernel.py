@@ -10,6 +10,7 @@ from __future__ import annotations
 from . import intrinsics as do
 from . import tables
 from .access import Py_DecRef, PyErr_Clear, held_by
+from .desk import begin_at_length
 from .entry import PyEval_RestoreThread, PyEval_SaveThread, PyObject_CallOneArg
 from .intrinsics import frozen, load32, load64, read64, store64
 from .lanes import (
@@ -18,6 +19,7 @@ from .lanes import (
     FULL,
     LINE_BYTES,
     MONOTONIC,
+    REFUSED,
     apart,
     count_timeout,
     current_cpu,
@@ -25,12 +27,10 @@ from .lanes import (
     may_wait,
     monotonic,
     slot_of,
-    take,
-    take_other,
     wait_for_page,
 )
 from .loader import THREAD_STATE
-from .writers import register
+from .writers import register, registered
 
 EVENT, KERNELS, KNOWN = frozen(tables.EVENT), frozen(tables.KERNELS), frozen(tables.KNOWN)
 STDERR = 2
@@ -162,11 +162,6 @@ def kernel_attach_pending(channel: int) -> int:
 # -- the cold half of a record
 
 
-def kernel_register(context: int) -> int:
-    """As `register`: the names are the kernel's."""
-    return register(context)
-
-
 @apart
 def wait(context: int, until: int) -> bool:
     """Mode block: wait for a page, without the GIL.  False: given up, which is counted."""
@@ -180,23 +175,17 @@ def wait(context: int, until: int) -> bool:
     return True
 
 
-def kernel_take(context: int, me: int, lane: int, need: int, result: int) -> int:
-    """P2 to P9, where the cpu's first lane was taken (0) or had no room: a lane, or 0.
-
-    `result` is where the position goes, and the cpu.
-    """
+def kernel_begin(context: int, identifier: int, size: int, out: int) -> int:
+    """As `begin_at_length`, of a thread that may still have to register (its names are the kernel's); never FULL."""
+    me = registered(context)
+    if me == 0:
+        me = register(context)
     until = 0
-    cpu = current_cpu(context)
-    lane, position, _ = take_other(context, me, slot_of(context, cpu), lane, need)
+    lane = begin_at_length(context, me, identifier, size, out)
     while lane == FULL:
         if until == 0:
             until = monotonic(MONOTONIC) + read64(context + CONTEXT.block_ns)
-        if not wait(context, until):
-            return 0
-        cpu = current_cpu(context)
-        lane, position, _ = take(context, me, cpu, need)
-    store64(result, position)
-    store64(result + 8, cpu)
+        lane = begin_at_length(context, me, identifier, size, out) if wait(context, until) else REFUSED
     return lane
 
 
@@ -261,6 +250,6 @@ def kernel_put_text(target: int, data: int, length: int, kind: int) -> int:
 
 
 KERNEL_ENTRIES = (
-    kernel_resolve, kernel_register, kernel_take, kernel_attach, kernel_refuse, kernel_text_size, kernel_put_text,
+    kernel_resolve, kernel_begin, kernel_attach, kernel_refuse, kernel_text_size, kernel_put_text,
     kernel_attach_pending,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The producer's half of the protocol: one event, from the switch to the commit.
+"""The producer's half of the protocol: the steps of one event, from the switch to the commit.
 
 The steps, each one access to shared memory.  A process may be killed or stopped between any two of them; what then
 happens is said at the end of each line.  (The collector's steps stand at the head of collect.py; all have a number in
@@ -530,26 +530,6 @@ def commit(lane: int, position: int) -> None:
     """P11.  Release: matched by the acquire of C1; who sees the position sees the record."""
     step(STEP.P11)
     store64_release(lane + LANE.position, position)
-
-
-@inlined
-def record(context: int, me: int, identifier: int, data: int, size: int) -> int:
-    """One record: P1 to P12; RECORDED, REFUSED or FULL.
-
-    `size` was checked; `me` comes from `registered` or `register`.
-    """
-    need = RECORD_BYTES + padded(size)
-    stamp, cpu = now(context), current_cpu(context)
-    lane, position, taken = take(context, me, cpu, need)
-    if not likely(taken):
-        return lane
-    target = address_of_position(context, position)
-    put_header(context, lane, target, stamp, identifier, cpu, me, size)
-    step(STEP.P10a)
-    copy_short(target + RECORD_BYTES, data, size)
-    commit(lane, position + need)
-    give_back(lane)
-    return RECORDED
 
 
 # -- when there is no room

@@ -23,9 +23,9 @@ from .access import (
     type_of,
 )
 from .calls import attach_late, call_python, is_on, needs_telling, stays_off
-from .entry import me_of, try_harder
+from .entry import emit
 from .intrinsics import likely, load64
-from .lanes import RECORDED, copy_short, inlined, record
+from .lanes import copy_short, inlined
 from .places import EVENT, U32_MASK, PyThreadState_Get, find_place, place_word
 
 LOG_BYTES = 512  # longer ones are packed by Python
@@ -125,10 +125,6 @@ def log_call(self: int, args: int, count: int, names: int) -> int:
             return 0
         if late == 0:
             return boolean(False) if load64(cell + EVENT.strict) == 0 else call_python(cell, args, count, names)
-    context = load64(cell + EVENT.context)
-    me = me_of(context)
-    if not likely(me != 0):
-        return 0
     place = find_place(cell, PyThreadState_Get())
     word = 0
     if place != 0:
@@ -139,7 +135,4 @@ def log_call(self: int, args: int, count: int, names: int) -> int:
     end = pack_log(args, count, names, word, body, body + LOG_BYTES)
     if not likely(end != 0):
         return call_python(cell, args, count, names)
-    result = record(context, me, ID_LOG, body, end - body)
-    if not likely(result == RECORDED):
-        return try_harder(context, me, ID_LOG, body, end - body, result)
-    return boolean(True)
+    return emit(load64(cell + EVENT.context), ID_LOG, body, end - body)

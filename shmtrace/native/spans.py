@@ -15,23 +15,11 @@ from .access import (
     py_none,
     py_true,
 )
-from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
-from .entry import PyLong_FromLong, me_of, try_harder
+from .calls import attach_late, call_python, is_on, needs_telling, stays_off, write
+from .desk import end_record
+from .entry import FAILED, PyLong_FromLong, begin_record, try_harder
 from .intrinsics import likely, load32, load64, read64
-from .lanes import (
-    CONTEXT,
-    FULL,
-    RECORD_BYTES,
-    address_of_position,
-    apart,
-    copy_short,
-    current_cpu,
-    inlined,
-    now,
-    padded,
-    put_header,
-    take,
-)
+from .lanes import CONTEXT, FULL, RECORD_BYTES, REFUSED, apart, copy_short, inlined, padded
 from .places import (
     BEGIN_BYTES,
     EVENT,
@@ -61,25 +49,36 @@ def put_fields(cell: int, at: int, end: int, source: int, encoded: int) -> None:
 
 
 @apart
-def begin_again(cell: int, me: int, lane: int, first: int, second: int, source: int, encoded: int, size: int) -> bool:
+def take_back(cell: int, span: int) -> None:
+    """A span that was pushed does not begin: an exception is set.  Python has run, so its place may be another one."""
+    do.cold()
+    place = own_place(cell, 0)
+    if place != 0:
+        pop(cell, place, span, 0)
+
+
+@apart
+def begin_again(cell: int, lane: int, first: int, second: int, source: int, encoded: int, size: int) -> bool:
     """There was no room for a begin record: make one piece of it and try harder.  False with an exception set."""
     do.cold()
     context = load64(cell + EVENT.context)
-    if lane != FULL:
-        result = try_harder(context, me, 0, 0, 0, lane)
-    else:
+    result = 0
+    if lane == REFUSED:
+        result = try_harder(context, 0, 0, 0, lane)
+    elif lane == FULL:
         body = PyBytes_FromStringAndSize(0, size + 8)
-        if body == 0:
-            return False
-        at = body + BYTES_DATA
-        do.put64(at, first)
-        do.put64(at + 8, second)
-        put_fields(cell, at + BEGIN_BYTES, at + size, source, encoded)
-        result = try_harder(context, me, load64(cell + EVENT.id), at, size, lane)
-        Py_DecRef(body)
+        if body != 0:
+            at = body + BYTES_DATA
+            do.put64(at, first)
+            do.put64(at + 8, second)
+            put_fields(cell, at + BEGIN_BYTES, at + size, source, encoded)
+            result = try_harder(context, load64(cell + EVENT.id), at, size, lane)
+            Py_DecRef(body)
     if result != 0:
         Py_DecRef(result)
-    return result != 0
+        return True
+    take_back(cell, first & U32_MASK)
+    return False
 
 
 @inlined
@@ -88,21 +87,14 @@ def begin_span(cell: int, source: int, encoded: int, size: int, place: int) -> i
 
     The fields are encoded, `encoded` bytes, or if that is NOT_ENCODED what `convert_all` made.
     """
-    context = load64(cell + EVENT.context)
-    me = me_of(context)
-    if not likely(me != 0):
-        return 0
     parent = load64(place + PLACE.current) & U32_MASK
     span = push(cell, place, load64(cell + EVENT.id))
     first = span | (load32(place + PLACE.context) << 32)
     second = parent | (load32(place + PLACE.task) << 32)
     size += BEGIN_BYTES
-    stamp, cpu = now(context), current_cpu(context)
-    lane, position, taken = take(context, me, cpu, RECORD_BYTES + padded(size))
-    if not likely(taken):
-        return span if begin_again(cell, me, lane, first, second, source, encoded, size) else 0
-    target = address_of_position(context, position)
-    put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, size)
+    lane, position, target = begin_record(load64(cell + EVENT.context), load64(cell + EVENT.id), size)
+    if not likely(lane > FULL):
+        return span if begin_again(cell, lane, first, second, source, encoded, size) else 0
     at = target + RECORD_BYTES
     do.put64(at, first)
     do.put64(at + 8, second)
@@ -126,13 +118,15 @@ def end_failed(cell: int, kind: int, word: int, head: int) -> bool:
 
 
 @apart
-def end_again(cell: int, me: int, lane: int, word: int) -> bool:
-    """There was no room for an end record."""
+def end_again(cell: int, lane: int, word: int) -> bool:
+    """There was no room for an end record.  False with an exception set."""
     do.cold()
+    if lane == FAILED:
+        return False
     body = body_buffer()
     do.put64(body, word)
     do.put64(body + PLACE_WORD_BYTES, 0)
-    result = try_harder(load64(cell + EVENT.context), me, load64(cell + EVENT.id), body, PLACE_WORD_BYTES + 1, lane)
+    result = try_harder(load64(cell + EVENT.context), load64(cell + EVENT.id), body, PLACE_WORD_BYTES + 1, lane)
     if result != 0:
         Py_DecRef(result)
     return result != 0
@@ -152,16 +146,10 @@ def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
     word = span | (load32(place + PLACE.context) << 32)
     if not likely(kind == 0):
         return end_failed(other, kind, word, PLACE_WORD_BYTES)
-    me = me_of(context)
-    if not likely(me != 0):
-        return False
-    stamp, cpu = now(context), current_cpu(context)
     size = PLACE_WORD_BYTES + 1
-    lane, position, taken = take(context, me, cpu, RECORD_BYTES + padded(size))
-    if not likely(taken):
-        return end_again(other, me, lane, word)
-    target = address_of_position(context, position)
-    put_header(context, lane, target, stamp, load64(other + EVENT.id), cpu, me, size)
+    lane, position, target = begin_record(context, load64(other + EVENT.id), size)
+    if not likely(lane > FULL):
+        return end_again(other, lane, word)
     do.put64(target + RECORD_BYTES, word)
     do.put64(target + RECORD_BYTES + PLACE_WORD_BYTES, 0)
     end_record(lane, position, size)
@@ -240,6 +228,7 @@ def span_begin(self: int, body: int) -> int:
     do.put64(at + 8, parent | (load32(place + PLACE.task) << 32))
     result = write(cell, at, size)
     if result == 0:
+        take_back(cell, span)
         return 0
     Py_DecRef(result)
     return PyLong_FromLong(span)

@@ -160,16 +160,15 @@ class KERNELS:
     """
 
     resolve: U64 = 0  # 0: no object code of ours has been placed, so nothing can be recorded
-    register: U64 = 8
-    take: U64 = 16
-    attach: U64 = 24
-    refuse: U64 = 32
-    text_size: U64 = 40
-    put_text: U64 = 48
-    attach_pending: U64 = 56
-    attach_asked: U64 = 64  # the channel for which the main thread was asked last
-    known: U64 = 72  # address of the newest KNOWN
-    count: U64 = 80  # of KNOWN
+    begin: U64 = 8
+    attach: U64 = 16
+    refuse: U64 = 24
+    text_size: U64 = 32
+    put_text: U64 = 40
+    attach_pending: U64 = 48
+    attach_asked: U64 = 56  # the channel for which the main thread was asked last
+    known: U64 = 64  # address of the newest KNOWN
+    count: U64 = 72  # of KNOWN
 
 
 class KNOWN:
@@ -200,7 +199,7 @@ class THREADS:
 
 
 class DESK:
-    """Where a thread wrote last, in its block: it need not be worked out again as long as it stays on the cpu.
+    """Where a thread wrote last into a channel, in its block: no need to work it out again while it stays on the cpu.
 
     The position of that cpu's first lane is then compared with `begin`: if it lies in the same page, it was checked.
     """
@@ -273,7 +272,7 @@ USE_ROOM = 80  # bytes of fields that there is room for in each USE
 USES_BYTES = 32
 USES_MOST = 64  # that are kept
 USE_NOTHING = 1 << 32
-KERNELS_BYTES, KNOWN_BYTES = 88, 48
+KERNELS_BYTES, KNOWN_BYTES = 80, 48
 FUNCTIONS_BYTES = 40
 FUNCTIONS_MAX = 1 << 20  # numbers of functions in a process
 FUNCTION_UNWANTED = (1 << 64) - 1  # nothing is recorded of it

@@ -12,22 +12,11 @@ from __future__ import annotations
 
 from . import intrinsics as do
 from .access import BYTES_DATA, NO_VALUE, VAR_SIZE, boolean, double, held_by, pointer_out
-from .calls import attach_late, call_python, end_record, is_on, needs_telling, stays_off, write
-from .entry import me_of, try_harder
+from .calls import attach_late, call_python, is_on, needs_telling, stays_off, write
+from .desk import end_record
+from .entry import begin_record, try_harder
 from .intrinsics import likely, load64, read64, store64
-from .lanes import (
-    CONTEXT,
-    CPU,
-    FULL,
-    LINE_BYTES,
-    RECORD_BYTES,
-    address_of_position,
-    current_cpu,
-    now,
-    padded,
-    put_header,
-    take,
-)
+from .lanes import CONTEXT, CPU, FULL, LINE_BYTES, RECORD_BYTES, REFUSED, current_cpu, padded
 from .logs import log_call
 from .places import EVENT, PLACE_WORD_BYTES, PyThreadState_Get, find_place, place_word
 from .spans import (
@@ -66,23 +55,17 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
     size += PLACE_WORD_BYTES
     if not likely(PLACE_WORD_BYTES <= size <= load64(context + CONTEXT.limit)):
         return call_python(cell, args, count, names)
-    me = me_of(context)
-    if not likely(me != 0):
-        return 0
     place = find_place(cell, PyThreadState_Get())
     word = 0
     if place != 0:
         word = place_word(place)
         if needs_telling(cell, place):
             return call_python(cell, args, count, names)
-    stamp, cpu = now(context), current_cpu(context)
-    lane, position, taken = take(context, me, cpu, RECORD_BYTES + padded(size))
-    if not likely(taken):
+    lane, position, target = begin_record(context, load64(cell + EVENT.id), size)
+    if not likely(lane > FULL):
         if lane == FULL:  # Python makes one piece of it, which can be tried again
             return call_python(cell, args, count, names)
-        return try_harder(context, me, 0, 0, 0, lane)
-    target = address_of_position(context, position)
-    put_header(context, lane, target, stamp, load64(cell + EVENT.id), cpu, me, size)
+        return try_harder(context, 0, 0, 0, lane) if lane == REFUSED else 0
     at = target + RECORD_BYTES
     do.put64(at, word)
     put_all(cell, at + PLACE_WORD_BYTES, at + padded(size), converted)

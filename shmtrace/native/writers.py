@@ -12,13 +12,8 @@ from .lanes import (
     BLOCK,
     BLOCK_BYTES,
     BLOCKS,
-    CLOCK_TSC,
-    COMMITTED_MASK,
     CONTEXT,
     CONTROL,
-    CPU_RSEQ,
-    DESK,
-    LANE,
     OWNER_PID_MASK,
     OWNER_PID_SHIFT,
     SLOT,
@@ -26,13 +21,8 @@ from .lanes import (
     UNKNOWN_WRITER,
     WRITER,
     WRITER_BYTES,
-    address_of_position,
     apart,
-    has_room,
-    header_word,
     inlined,
-    lane_at,
-    plain_cpu,
 )
 
 IDENTITY_PID_BITS = layout.IDENTITY_PID_BITS
@@ -111,6 +101,7 @@ def block_of(context: int, tid: int) -> int:
         block = read64(context + CONTEXT.blocks) + (tid + i) % BLOCKS * BLOCK_BYTES
         if load64(block + BLOCK.tid) == 0 and do.swap_acquire(block + BLOCK.tid, 0, tid):
             return block if pthread_setspecific(key, block) == 0 else 0
+    pthread_setspecific(key, 0)  # a block that it had before a fork may be another thread's now
     return 0
 
 
@@ -187,47 +178,3 @@ def registered(context: int) -> int:
     """What this thread stores into a lane's owner, 0 if it has not registered (or is a fork of one that has)."""
     block = block_here(context)
     return load64(block + read64(context + CONTEXT.slot) + SLOT.owner) if likely(block != 0) else 0
-
-
-@inlined
-def is_plain(context: int) -> bool:
-    """The clock is the counter, and a thread's own memory tells its cpu and its block."""
-    return (
-        read64(context + CONTEXT.clock_kind) == CLOCK_TSC
-        and read64(context + CONTEXT.cpu_kind) == CPU_RSEQ
-        and read64(context + CONTEXT.block_at) != 0
-    )
-
-
-@inlined
-def desk_key(context: int, cpu: int) -> int:
-    """DESK.key of a thread that writes into this channel on this cpu."""
-    return read64(context + CONTEXT.reader) + cpu + 1
-
-
-@inlined
-def desk_here(context: int) -> tuple[int, bool]:
-    """Address of this thread's DESK, and True if that is right here and now, where the context is plain."""
-    block = do.thread_load64(read64(context + CONTEXT.block_at))
-    if likely(block != 0) and likely(load64(block + BLOCK.desk + DESK.key) == desk_key(context, plain_cpu(context))):
-        return block + BLOCK.desk, True
-    return 0, False
-
-
-@apart
-def move_desk(context: int) -> None:
-    """The thread, which is registered, and whose context is plain, is going to write here from now on."""
-    block, cpu = block_here(context), plain_cpu(context)
-    if block == 0 or cpu >= read64(context + CONTEXT.cpu_slots):
-        return
-    lane, me = lane_at(context, cpu, 0), registered(context)
-    position = load64(lane + LANE.position)
-    if me == 0 or not has_room(context, position, 0):
-        return
-    desk, committed = block + BLOCK.desk, position & COMMITTED_MASK
-    store64(desk + DESK.key, desk_key(context, cpu))
-    store64(desk + DESK.owner, me)
-    store64(desk + DESK.lane, lane)
-    store64(desk + DESK.words, header_word(0, cpu, me, 0))
-    store64(desk + DESK.begin, position - committed)
-    store64(desk + DESK.page, address_of_position(context, position) - committed)
