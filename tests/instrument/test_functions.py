@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import random
@@ -20,10 +19,8 @@ from commands import run as command
 from reader.test_columns_plain import PROGRAM as PROGRAM_OF_COLUMNS
 from reader.test_columns_plain import WITHOUT
 from recording import recorded as recording
-from shmtrace import attachment, layout
+from shmtrace import layout
 from shmtrace.instrument import functions as bridge
-from shmtrace.layout import CONTEXT
-from shmtrace.native.tables import DESK
 from shmtrace.reader import columns
 
 if TYPE_CHECKING:
@@ -241,35 +238,6 @@ def test_a_thread_that_moves_tells_each_time_on_which_cpu_it_is(
     finally:
         os.sched_setaffinity(0, allowed)
     assert [record.cpu for record in stop(recorded)] == [cpu for cpu in cpus for _ in range(6)]
-
-
-def test_where_a_thread_wrote_goes_with_it(traced: Callable[..., None], recorded: Recorded) -> None:
-    """Its block may be another thread's next."""
-    work = module("work", "def run():\n    pass\n")
-    traced("work")
-    context = recorded.channel._context
-    plain, desk = (int.from_bytes(context[at : at + 8], "little") for at in (CONTEXT.plain, CONTEXT.desk))
-    if not plain:
-        pytest.skip("the clock is not the counter, or the kernel does not tell a thread its cpu")
-    keys: list[ctypes.c_uint64] = []
-    before: list[int] = []
-
-    def call() -> None:
-        work.run()
-        blocks, tid = attachment._threads[0].blocks, threading.get_native_id()
-        tids = (
-            ctypes.c_uint64.from_address(blocks + number * layout.BLOCK_BYTES + layout.BLOCK.tid)
-            for number in range(layout.BLOCKS)
-        )
-        mine = next(word for word in tids if word.value == tid)
-        keys.append(ctypes.c_uint64.from_address(ctypes.addressof(mine) + desk + DESK.key))
-        before.append(keys[0].value)
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join()
-    assert before[0] != 0
-    assert keys[0].value == 0
 
 
 def test_a_position_that_somebody_scribbles_over_is_not_believed(
