@@ -28,6 +28,9 @@ _IN_ORDER = (
     "top", "convert", "view", "report", "query", "warmup", "doctor", "relay", "gather",
 )  # fmt: skip
 
+# Of click 8.2 and later: without arguments the help is the error.  Until then it is printed, and that is all.
+_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -66,11 +69,12 @@ class _Commands(click.Group):
             status = super().main(args, prog_name or "shmtrace", **{**extra, "standalone_mode": False})
         except click.Abort:
             status = 130
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            status = error.exit_code
         except click.ClickException as error:
-            status = _complain(_advice(error), error.exit_code)
+            if isinstance(error, _HELP):
+                click.echo(error.format_message(), err=True)
+                status = error.exit_code
+            else:
+                status = _complain(_advice(error), error.exit_code)
         sys.exit(status)
 
 

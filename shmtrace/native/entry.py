@@ -42,22 +42,19 @@ from .lanes import (
     address_of_position,
     apart,
     commit,
-    count_timeout,
     current_cpu,
     give_back,
     inlined,
-    is_time_for_rescue,
     lane_at,
-    may_wait,
     monotonic,
     now,
     padded,
     put_header,
     take,
-    wait_for_page,
 )
 from .objects import BUFFER_BYTES, BUFFER_DATA, BUFFER_SIZE
 from .recovery import reclaim_lane
+from .waiting import count_timeout, is_time_for_rescue, may_wait, wait_for_page
 from .writers import identity_word, owner_word, register, registered
 
 CLOCK_TRIES, REALTIME = 8, 0

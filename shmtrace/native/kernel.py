@@ -21,15 +21,13 @@ from .lanes import (
     MONOTONIC,
     REFUSED,
     apart,
-    count_timeout,
     current_cpu,
     inlined,
-    may_wait,
     monotonic,
     slot_of,
-    wait_for_page,
 )
 from .loader import THREAD_STATE
+from .waiting import count_timeout, may_wait, wait_for_page
 from .writers import register, registered
 
 EVENT, KERNELS, KNOWN = frozen(tables.EVENT), frozen(tables.KERNELS), frozen(tables.KNOWN)

@@ -24,7 +24,8 @@ steps.py, by which tests kill a process there.)
 The clock is read ahead of the lane, where it does not have to wait for the compare-and-swap.  Only who finds a later
 last stamp in the lane reads it again.
 
-P4 to P9 of a full page are the slow path; the fast path is P1 to P4 and P10 to P12: one locked instruction.
+Of a thread that is where it was desk.py does P1a to P4 and P10 to P12: one locked instruction.  Here stands what does
+them wherever it is, with P5 to P9a of a full page.
 
 If there is no waiting page at P5 or P6, the mode decides.  `drop`: counted, P12.  `block`: P12, then
 
@@ -106,15 +107,12 @@ apart: Callable[[Function], Function] = numba.njit(forceinline=False, **_OPTIONS
 
 sem_trywait = do.external("sem_trywait", 1, result_bits=32)
 sem_post = do.external("sem_post", 1, result_bits=32)
-sem_clockwait = do.external("sem_clockwait", 3, result_bits=32)
-kill = do.external("kill", 2, result_bits=32)
 sched_getcpu = do.external("sched_getcpu", 0, result_bits=32)
 clock_gettime = do.external("clock_gettime", 2, result_bits=32)
 madvise = do.external("madvise", 3, result_bits=32)
 timespec = do.scratch(16)
 MADV_POPULATE_WRITE = 23
 MONOTONIC = 1
-RESCUE_EVERY_NS = 1_000_000_000
 
 
 @inlined
@@ -341,19 +339,20 @@ def is_sound(context: int, position: int) -> bool:
 
 
 @apart
-def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
-    """The slow path of `take`: a lane, taken, whose page has room for `need` bytes; REFUSED, which is counted, or FULL.
+def find_room(context: int, me: int, slot: int, need: int) -> int:
+    """P2 to P9: a lane, taken, whose page has room for `need` bytes; REFUSED, which is counted, or FULL.
 
-    `lane` is one that is taken already, or 0.  The cpu's lanes are tried in order and then the next cpu's; nobody
-    waits.
+    The lanes of the cpu's slot are tried in order and then those of the next one; nobody waits.
     """
     do.cold()
     lanes = read64(context + CONTEXT.lanes)
     end = lanes + read64(context + CONTEXT.lanes_count) * LANE_BYTES
-    candidate, left = lane_at(context, cpu, 0), 2 * read64(context + CONTEXT.lanes_per_cpu)
+    candidate, left = lane_at(context, slot, 0), 2 * read64(context + CONTEXT.lanes_per_cpu)
     while True:
+        lane = 0
         while lane == 0 and left > 0:
             step(STEP.P2)
+            # P2, acquire: matched by the release of P12, E5 and R5
             if load64(candidate + LANE.owner) == 0 and do.swap_acquire(candidate + LANE.owner, 0, me):
                 lane = candidate
             candidate += LANE_BYTES
@@ -362,10 +361,10 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
             left -= 1
         if lane == 0:
             if load32(read64(context + CONTEXT.recording)) != 0:
-                do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_no_lane, 1)
+                do.add64(read64(context + CONTEXT.cpus) + slot * LINE_BYTES + CPU.missed_no_lane, 1)
             return REFUSED
         step(STEP.P3)
-        if load32(read64(context + CONTEXT.recording)) == 0:
+        if load32(read64(context + CONTEXT.recording)) == 0:  # P3: ordered after P2 by its acquire
             give_back(lane)
             return REFUSED
         position = load64(lane + LANE.position)
@@ -380,28 +379,6 @@ def find_room(context: int, me: int, cpu: int, lane: int, need: int) -> int:
             give_back(lane)
             return FULL if waits else REFUSED
         give_back(lane)
-        lane = 0
-
-
-@inlined
-def take_first(context: int, me: int, slot: int, need: int) -> tuple[int, int, bool]:
-    """P2 to P4: the first lane of a cpu slot, its position, and True, if it was free and has room for `need` bytes.
-
-    Else False, and the lane if it is taken all the same, or 0.
-    """
-    lane = do.settled(lane_at(context, slot, 0))
-    step(STEP.P2)
-    # P2, acquire: matched by the release of P12, E5 and R5
-    if likely(do.swap_acquire(lane + LANE.owner, 0, me) != 0):
-        step(STEP.P3)
-        position = load64(lane + LANE.position)  # P4
-        if likely(
-            load32(read64(context + CONTEXT.recording)) != 0  # P3: ordered after P2 by its acquire
-            and has_room(context, position, need)
-        ):
-            return lane, position, True
-        return lane, 0, False
-    return 0, 0, False
 
 
 @inlined
@@ -412,9 +389,13 @@ def slot_of(context: int, cpu: int) -> int:
 
 
 @inlined
-def take_other(context: int, me: int, slot: int, lane: int, need: int) -> tuple[int, int, bool]:
-    """P2 to P9, where `take_first` did not do: any lane with room; else as `take`."""
-    lane = find_room(context, me, slot, lane, need)
+def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int, bool]:
+    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, its position and True.
+
+    Else REFUSED or FULL in its place, and False.  The position that was checked is the one that is used: whoever writes
+    into the segment cannot change it in between.
+    """
+    lane = find_room(context, me, slot_of(context, cpu), need)
     if lane <= FULL:
         return lane, 0, False
     position = load64(lane + LANE.position)
@@ -423,20 +404,6 @@ def take_other(context: int, me: int, slot: int, lane: int, need: int) -> tuple[
         give_back(lane)
         return REFUSED, 0, False
     return lane, position, True
-
-
-@inlined
-def take(context: int, me: int, cpu: int, need: int) -> tuple[int, int, bool]:
-    """P2 to P9: a lane of the cpu, taken, with room for `need` bytes, its position and True.
-
-    Else REFUSED or FULL in its place, and False.  The position that was checked is the one that is used: whoever writes
-    into the segment cannot change it in between.
-    """
-    slot = slot_of(context, cpu)
-    lane, position, found = take_first(context, me, slot, need)
-    if likely(found):
-        return lane, position, True
-    return take_other(context, me, slot, lane, need)
 
 
 @apart
@@ -530,52 +497,3 @@ def commit(lane: int, position: int) -> None:
     """P11.  Release: matched by the acquire of C1; who sees the position sees the record."""
     step(STEP.P11)
     store64_release(lane + LANE.position, position)
-
-
-# -- when there is no room
-
-
-@apart
-def count_timeout(context: int) -> None:
-    """An event of the mode block was given up."""
-    cpu = current_cpu(context) % read64(context + CONTEXT.cpu_slots)
-    do.add64(read64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_timeout, 1)
-
-
-@apart
-def may_wait(context: int, until: int) -> bool:
-    """Mode block: it makes sense to wait for a page, until the time given (ns, monotonic).
-
-    It does not when the collector is gone, or when somebody has waited in vain and no page has come since: a reader
-    that is stopped, or a collector, costs one limit and not one an event.
-    """
-    control = read64(context + CONTEXT.control)
-    collector = load32(control + CONTROL.collector_pid)
-    gone = collector == 0 or (read64(context + CONTEXT.foreign) == 0 and kill(collector, 0) < 0)
-    if gone or load32(control + CONTROL.impatient) != 0:
-        return False
-    if monotonic(MONOTONIC) < until:
-        return True
-    store32(control + CONTROL.impatient, 1)
-    return False
-
-
-@apart
-def wait_for_page(context: int, until: int) -> None:
-    """B1, B2.  No lane is held."""
-    wake = min(until, monotonic(MONOTONIC) + read64(context + CONTEXT.slice_ns))
-    time = timespec()
-    store64(time, wake // 1_000_000_000)
-    store64(time + 8, wake % 1_000_000_000)
-    step(STEP.B1)
-    if sem_clockwait(read64(context + CONTEXT.waiting), MONOTONIC, time) == 0:
-        step(STEP.B2)
-        sem_post(read64(context + CONTEXT.waiting))
-
-
-@apart
-def is_time_for_rescue(context: int) -> bool:
-    """Mode overwrite, where no collector gives back the lanes of the dead: true for one producer, once a second."""
-    word = read64(context + CONTEXT.control) + CONTROL.rescued_ns
-    now_ns, last = monotonic(MONOTONIC), load64(word)
-    return not 0 <= now_ns - last < RESCUE_EVERY_NS and do.swap_acquire(word, last, now_ns) != 0
