@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,10 @@ import pytest
 import commands
 
 ROOT = Path(__file__).parent.parent
-INSTALL_S = 400
+INSTALL_S, TESTS_S = 400, 400
+EXTRAS = ("arrow", "perfetto", "tui")
+TOOLS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
+TESTS = ("tests/export", "tests/cli/test_query.py", "tests/cli/test_convert.py", "tests/test_top.py")
 PROGRAM = """
 import numba
 import shmtrace
@@ -38,15 +42,16 @@ SHOWN = "status=200 latency=0.013 path='/index'"
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(INSTALL_S + 200)
+@pytest.mark.timeout(INSTALL_S + TESTS_S + 200)
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the oldest packages are those of the oldest Python")
 def test_the_oldest_packages_do(tmp_path: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    oldest = [package.replace(">=", "==") for package in project["dependencies"]]
+    extras = [package for extra in EXTRAS for package in project["optional-dependencies"][extra]]
+    oldest = [package.replace(">=", "==") for package in (*project["dependencies"], *extras)]
     assert all("==" in package for package in oldest)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
-    install = [python, "-m", "pip", "install", "--quiet", str(ROOT), *oldest]
+    install = [python, "-m", "pip", "install", "--quiet", str(ROOT), *oldest, *TOOLS]
     done = subprocess.run(install, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     assert done.returncode == 0, done.stderr
     program = tmp_path / "program.py"
@@ -63,3 +68,7 @@ def test_the_oldest_packages_do(tmp_path: Path) -> None:
     assert any("cache miss" in line for line in lines)
     wrong = commands.run("frobnicate", command=shmtrace, cwd=tmp_path, **environment)
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1), wrong.stderr
+    plain = {name: value for name, value in os.environ.items() if name not in {"SHMTRACE_ALL", "SHMTRACE_PEERS"}}
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
+    tests = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=TESTS_S, check=False)
+    assert tests.returncode == 0, tests.stdout

@@ -165,8 +165,9 @@ def _typed_pieces(column: Pieces) -> pa.Array:
     data, offsets = column.packed()
     if column.kind == "bytes":
         return pa.BinaryArray.from_buffers(pa.binary(), len(column), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    numbers = pa.array(data.view(np.dtype(_NUMBERS[column.kind].to_pandas_dtype())))
-    return pa.ListArray.from_arrays(pa.array(offsets // numbers.type.byte_width), numbers)
+    width = int(column.kind[1:]) // 8
+    numbers = pa.array(data.view(f"{column.kind[0]}{width}"))
+    return pa.ListArray.from_arrays(pa.array(offsets // width), numbers)
 
 
 def _labels(column: Array, labels: dict[str, int]) -> pa.Array:
