@@ -37,11 +37,11 @@ class Family(NamedTuple):
 
 
 FAMILIES = [
-    Family("single", "drop", 93, EVENT + SWITCHING + "P9a", 4),
-    Family("single", "block", 93, EVENT + SWITCHING + "P9a", 20),
-    Family("single", "overwrite", 88, EVENT + "O1 O2 P9 R2", 4),
-    Family("starved", "drop", 83, EVENT + SWITCHING, 20),
-    Family("starved", "block", 98, EVENT + SWITCHING + "B1 B2", 8),
+    Family("single", "drop", 90, EVENT + SWITCHING + "P9a", 4),
+    Family("single", "block", 90, EVENT + SWITCHING + "P9a", 20),
+    Family("single", "overwrite", 85, EVENT + "O1 O2 P9 R2", 4),
+    Family("starved", "drop", 79, EVENT + SWITCHING, 20),
+    Family("starved", "block", 94, EVENT + SWITCHING + "B1 B2", 8),
     Family("pairs", "drop", 1568, EVENT + SWITCHING + "P9a", 80),
     Family("pairs", "block", 2048, EVENT + SWITCHING + "P9a B1 B2", 100),
     Family("pairs", "overwrite", 968, EVENT + "O1 O2 P9", 60),

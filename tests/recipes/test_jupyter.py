@@ -46,8 +46,8 @@ class Kernel:
         return str(content.get("evalue", content["status"]))
 
     def begin(self, cell: str) -> None:
-        """Run a cell until it says that it has begun."""
-        self._client.execute(cell)
+        """Run a cell until it says that it has begun.  If it fails, the next one runs all the same."""
+        self._client.execute(cell, stop_on_error=False)
         while self._client.get_iopub_msg(timeout=60)["content"].get("text") != "begun\n":
             pass
 
