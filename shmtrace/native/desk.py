@@ -1,9 +1,9 @@
 """A record, by the short way or by the long one.
 
 The short way is that of a thread which is where it was: on the same cpu, whose first lane is free and has the page that
-it had.  Where that is stands in the thread's block, at the channel's desk (tables.DESK).  The counter is read first: a
-cpu that lets the reading wait for what is ahead of it then has little to wait for.  Whatever is not as it was takes the
-long way, from the beginning, with a time of its own, and the desk is put where that led.
+it had.  Where that is stands in the thread's block, at the channel's desk (tables.DESK).  Whatever is not as it was
+takes the long way, from the beginning, with a time of its own, and the desk is put where that led.  Where clock, cpu or
+block have to be asked for, all goes the long way, on which it finds the desk, too.
 
 Between `begin_...` and `end_record` the lane is held.
 """
@@ -37,6 +37,7 @@ from .lanes import (
     slot_of,
     take,
 )
+from .writers import block_here
 
 BEGUN_BYTES = 16  # what `begin_at_length` writes
 begun_out = do.room(BEGUN_BYTES)
@@ -49,14 +50,16 @@ def desk_key(context: int, cpu: int) -> int:
 
 
 @inlined
-def begin_at_desk(context: int, block: int, stamp: int, identifier: int, size: int) -> tuple[int, int, int, bool]:
+def begin_at_desk(
+    context: int, block: int, cpu: int, stamp: int, identifier: int, size: int
+) -> tuple[int, int, int, bool]:
     """P2 to P4, and P10, the header: the lane, its position and the record's address; False if there is none of it.
 
-    The clock was the counter, and read `stamp` (P1a).  The position must lie in the page that was checked when the desk
-    was put there, whoever wrote it.
+    The clock has read `stamp` (P1a).  The position must lie in the page that was checked when the desk was put there,
+    whoever wrote it.
     """
     desk = block + read64(context + CONTEXT.desk)
-    if not likely(load64(desk + DESK.key) == desk_key(context, plain_cpu(context))):
+    if not likely(load64(desk + DESK.key) == desk_key(context, cpu)):
         return 0, 0, 0, False
     second = do.settled(header_word(identifier, 0, 0, size) | load64(desk + DESK.words))
     lane, me = load64(desk + DESK.lane), load64(desk + DESK.owner)
@@ -87,15 +90,14 @@ def begin_here(context: int, identifier: int, size: int) -> tuple[int, int, int,
         stamp = do.settled(do.cycles())
         block = do.thread_load64(at)
         if likely(block != 0):
-            return begin_at_desk(context, block, stamp, identifier, size)
+            return begin_at_desk(context, block, plain_cpu(context), stamp, identifier, size)
     return 0, 0, 0, False
 
 
 @inlined
 def move_desk(context: int, me: int, cpu: int, lane: int, position: int) -> None:
     """The thread writes here from now on: `position` was checked.  Only a cpu's first lane is a place to come back."""
-    at = read64(context + CONTEXT.plain)
-    block = do.thread_load64(at) if at != 0 else 0
+    block = block_here(context)
     if block == 0 or lane != lane_at(context, slot_of(context, cpu), 0):
         return
     desk, committed = block + read64(context + CONTEXT.desk), position & COMMITTED_MASK
@@ -115,6 +117,13 @@ def begin_at_length(context: int, me: int, identifier: int, size: int, out: int)
     """
     do.cold()
     stamp, cpu = now(context), current_cpu(context)
+    block = block_here(context) if read64(context + CONTEXT.plain) == 0 else 0
+    if block != 0:  # the short way was not open: clock, cpu or block had to be asked for
+        lane, position, target, begun = begin_at_desk(context, block, cpu, stamp, identifier, size)
+        if begun:
+            store64(out, position)
+            store64(out + 8, target)
+            return lane
     lane, position, taken = take(context, me, cpu, RECORD_BYTES + padded(size))
     if not taken:
         return lane
@@ -150,10 +159,9 @@ def record_here(context: int, identifier: int, data: int, size: int) -> bool:
     return begun
 
 
-@apart
+@inlined
 def record_at_length(context: int, me: int, identifier: int, data: int, size: int) -> int:
     """One record, by the long way; RECORDED, REFUSED or FULL."""
-    do.cold()
     out = begun_out()
     lane = begin_at_length(context, me, identifier, size, out)
     if lane <= FULL:

@@ -15,7 +15,7 @@ from .calls import attach_late, call_python, is_on
 from .desk import begin_at_desk, end_record
 from .entry import emit_at_length, is_off
 from .intrinsics import frozen, likely, load32, load64, read64, store64
-from .lanes import CONTEXT, CONTROL, RECORD_BYTES, apart, inlined
+from .lanes import CONTEXT, CONTROL, RECORD_BYTES, apart, inlined, plain_cpu
 from .places import EVENT
 from .spans import end_failed
 
@@ -100,7 +100,8 @@ def seen_at_once(cell: int, code: int) -> bool:
     block = do.thread_load64(read64(context + CONTEXT.plain))
     if not likely(block != 0):
         return False
-    lane, position, target, begun = begin_at_desk(context, block, cycles, load64(cell + EVENT.id), NUMBER_BYTES)
+    cpu, identifier = plain_cpu(context), load64(cell + EVENT.id)
+    lane, position, target, begun = begin_at_desk(context, block, cpu, cycles, identifier, NUMBER_BYTES)
     if not likely(begun):
         return False
     do.put64(target + RECORD_BYTES, number)
