@@ -38,7 +38,9 @@ from shmtrace.native import functions, steps
 armed = False
 
 def watch(step):
+    global armed
     if armed and steps.STEPS[step] == "P2":
+        armed = False
         os.kill(os.getpid(), signal.SIGSTOP)
 
 steps.watch(watch)
