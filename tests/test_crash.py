@@ -51,8 +51,8 @@ FAMILIES = [
 ]
 
 
-# Where the short way is open (desk.py), a producer takes a lane once more where its page is full: so many scenarios.
-LONGER = {"single-drop": 5, "single-block": 5, "single-overwrite": 5, "starved-drop": 9, "starved-block": 5}
+# Where cpu or clock are asked for, who waits for a page looks at its desk each time: so many scenarios more.
+ASKING = {"starved-block": 4}
 
 
 class Outcome(NamedTuple):
@@ -103,5 +103,5 @@ def test_some_crash_points(family: Family, channel_name: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_all_crash_points(family: Family, channel_name: str) -> None:
     outcome = crash(family, channel_name, 1, 800)
-    assert outcome.scenarios in {family.scenarios, family.scenarios - LONGER.get(family.name, 0)}
+    assert outcome.scenarios - family.scenarios in {0, ASKING.get(family.name, 0)}
     assert outcome.at == {*family.at.split()}
