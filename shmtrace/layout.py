@@ -304,8 +304,8 @@ class SLOT:
 
 
 SLOT_BYTES = 16
-BLOCK_HEAD_BYTES = 576
 DESKS, DESK_STRIDE = 8, 64
+BLOCK_HEAD_BYTES = BLOCK.desks + DESKS * DESK_STRIDE
 BLOCK_BYTES = 65_536  # 4,060 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
 CONTEXT_BYTES = 280

@@ -22,6 +22,7 @@ from recording import recorded as recording
 from shmtrace import layout
 from shmtrace.instrument import functions as bridge
 from shmtrace.reader import columns
+from test_desk import scribble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -255,10 +256,7 @@ def test_a_position_that_somebody_scribbles_over_is_not_believed(
     for _ in range(300):
         work.run()
         for lane in range(geometry.lanes):
-            at = segment.lane_at(lane) + layout.LANE.position
-            word = segment.u64(at)
-            draws = (draw.getrandbits(64), word ^ 1 << draw.randrange(64), word - draw.randrange(1, 64), word | 0xFFFFF)
-            segment.set_u64(at, draw.choice(draws) % (1 << 64))
+            scribble(segment, segment.lane_at(lane) + layout.LANE.position, draw)
         work.run()
     assert [segment.read(at, size) for at, size in ((0, 64), (geometry.writers_at, 4096))] == before
 
