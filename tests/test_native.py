@@ -425,7 +425,8 @@ def test_the_digest_of_the_sources_is_kept_and_believed_only_if_it_is_whole_and_
         case "cut":
             kept.write_bytes(kept.read_bytes()[:-1])
         case "wrong":
-            kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+            content = kept.read_bytes()
+            kept.write_bytes(patched(content, len(content) - 1, bytes([content[-1] ^ 1])))
         case "writable":
             kept.chmod(0o666)
             kept.write_bytes(b"?" * 16)
