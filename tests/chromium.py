@@ -96,6 +96,11 @@ class Page:
         """A PNG of what is visible."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
+    def close(self) -> None:
+        """Ends the browser; killed, it would leave temporary files."""
+        self._session = None
+        self.call("Browser.close")
+
 
 @contextmanager
 def browsing(program: str, profile: Path, *, width: int = 1600, height: int = 900) -> Iterator[Page]:
@@ -115,7 +120,12 @@ def browsing(program: str, profile: Path, *, width: int = 1600, height: int = 90
         os.close(theirs_in)
         os.close(theirs_out)
         try:
-            yield Page(ours_out, ours_in)
+            page = Page(ours_out, ours_in)
+            try:
+                yield page
+            finally:
+                page.close()
+                process.wait(LIMIT_S)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,6 @@
-"""What tests may leave behind, and how to get rid of it.  `python tests/leftovers.py MARK` is what `tools/test` asks.
+"""What tests may leave behind, and how to get rid of it.
+
+`python tests/leftovers.py MARK SCRATCH` is what `tools/test` asks; SCRATCH was the directory of temporary files.
 
 A process of a test run is known by its environment, `SHMTRACE_TEST_RUN=<mark>`; a shared memory object by its name,
 `shmtrace.<uid>.t<pid>-...` with the pid of pytest, so that test runs beside each other do not mistake each other's.
@@ -8,10 +10,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
 from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 _SHM = Path("/dev/shm")
@@ -26,6 +30,15 @@ def processes(mark: str) -> list[int]:
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit() and int(entry.name) not in _ancestors() and wanted in _environment(entry)
     ]
+
+
+def started() -> list[int]:
+    """Processes of this test run that still live, without those that multiprocessing keeps for this one."""
+    kept = {
+        getattr(resource_tracker._resource_tracker, "_pid"),  # noqa: B009 - typeshed does not have them
+        getattr(forkserver._forkserver, "_forkserver_pid"),  # noqa: B009
+    }
+    return [pid for pid in processes(os.environ["SHMTRACE_TEST_RUN"]) if pid not in kept]
 
 
 def shared_memory(pid: int) -> list[Path]:
@@ -66,19 +79,24 @@ def _ancestors() -> set[int]:
     return found
 
 
-def main(mark: str) -> int:
-    """Name what is left of the test run `mark` and of dead test runs, remove it, and say whether there was anything."""
+def main(mark: str, scratch: Path) -> int:
+    """Name what is left of the test run `mark` and of dead test runs, remove it, and say whether there was anything.
+
+    What pytest keeps to be looked at (it has a directory of its own in `scratch`) goes, too, but is nobody's fault.
+    """
     limit = time.monotonic() + 5  # the orphans of an interrupted run need a moment to notice
     while (pids := processes(mark)) and time.monotonic() < limit:
         time.sleep(0.05)
     names = [path.name for path, owner in _owned() if not Path("/proc", str(owner)).exists()]
-    for what, left in (("processes", pids), ("/dev/shm", names)):
+    files = sorted(path.name for path in scratch.iterdir() if not path.name.startswith("pytest-of-"))
+    for what, left in (("processes", pids), ("/dev/shm", names), ("temporary files", files)):
         if left:
             print(f"tools/test: left behind ({what}): {' '.join(map(str, left))}", file=sys.stderr)
     end(pids)
     sweep()
-    return 1 if pids or names else 0
+    shutil.rmtree(scratch)
+    return 1 if pids or names or files else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

@@ -11,15 +11,14 @@ import re
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import commands
-import leftovers
 import shmtrace
 from shmtrace.segment import channel_names
 
@@ -113,17 +112,23 @@ class Course:
 
 @contextmanager
 def running(command: list[str], directory: Path, **environment: str) -> Iterator[Course]:
-    """Run `shmtrace` with these words beside the block.  Whatever of its processes is left then is killed."""
-    with subprocess.Popen(
-        [*commands.SHMTRACE, *command],
-        cwd=directory,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as process:
+    """Run `shmtrace` with these words beside the block.  Whatever of its processes is left then is killed.
+
+    Their temporary files go, too: workers that are killed do not remove them.
+    """
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        subprocess.Popen(
+            [*commands.SHMTRACE, *command],
+            cwd=directory,
+            env={**os.environ, "TMPDIR": scratch, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        ) as process,
+    ):
         try:
             yield Course(process, directory)
         finally:
@@ -171,12 +176,3 @@ def eventually(values: Callable[[], Any], expected: object, limit_s: float = 30)
     while (found := values()) != expected:
         assert time.monotonic() < limit, f"waited in vain for {expected}: {found}"
         time.sleep(0.01)
-
-
-def left() -> list[int]:
-    """Processes of this test run that still live, without those that multiprocessing keeps for this one."""
-    kept = {
-        getattr(resource_tracker._resource_tracker, "_pid"),  # noqa: B009 - typeshed does not have them
-        getattr(forkserver._forkserver, "_forkserver_pid"),  # noqa: B009
-    }
-    return [pid for pid in leftovers.processes(os.environ["SHMTRACE_TEST_RUN"]) if pid not in kept]

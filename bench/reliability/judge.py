@@ -69,12 +69,15 @@ def run(peer: str, scenario: str, *, workers: int, events: int, seed: str, patie
 def _watch(task: Task, directory: Path, patience_s: float) -> bool:
     """Whether the job came to its end; if for so long neither a count nor a file has changed, it does not."""
     command = PEERS[task.peer].command(directory, "bench.reliability.job", [json.dumps(asdict(task))])
+    scratch = directory / "scratch"  # workers that are killed do not remove their temporary files
+    scratch.mkdir()
     with (
         (directory / _SAID).open("wb") as said,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "TMPDIR": str(scratch)},
         ) as job,
-    ):
+    ):  # fmt: skip
         ended = False
         try:
             ended = _progresses(task, directory, job, patience_s)

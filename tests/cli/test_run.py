@@ -184,7 +184,7 @@ os.read(ready, 1)
     )
     result = commands.run("run", "-o", tmp_path / "trace", path, "main")
     assert result.returncode == 0
-    (pid,) = leftovers.processes(os.environ["SHMTRACE_TEST_RUN"])
+    (pid,) = leftovers.started()
     os.kill(pid, signal.SIGKILL)
     told = f"shmtrace: 1 process still runs: {pid}; what it emits from now on is not recorded"
     assert result.stderr.splitlines()[-2] == told
@@ -204,7 +204,7 @@ def test_when_run_is_killed_the_channel_goes_and_the_trace_is_whole(
             lambda: not [path for path in leftovers.shared_memory(os.getpid()) if f"{channel_name}-" in path.name]
         )
         os.kill(child, signal.SIGKILL)
-    commands.until(lambda: not leftovers.processes(os.environ["SHMTRACE_TEST_RUN"]))
+    commands.until(lambda: not leftovers.started())
     assert blobs(tmp_path / "trace") == [b"begun"]
 
 

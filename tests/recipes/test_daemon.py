@@ -7,8 +7,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import commands
+import leftovers
 import shmtrace
-from recipe import TRACE, blob_of, eventually, left
+from recipe import TRACE, blob_of, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ def test_a_daemon_and_its_worker_are_in_the_trace(recipe: Callable[[str], Recipe
         cwd=page.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=commands.LIMIT_S,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    eventually(left, [])
+    eventually(leftovers.started, [])
     daemon = int((page.directory / "done").read_text())
     records = [record for record in shmtrace.read(page.directory / TRACE) if record.kind != "loss"]
     by_pid: dict[int | None, list[bytes]] = {}
