@@ -25,6 +25,7 @@ MADV_WIPEONFORK = 18
 DESCRIPTOR_BYTES = 1536  # of a thread in glibc (struct pthread), as far as we look; it is longer
 
 _nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
+_OFF = {"recording": ctypes.addressof(_nothing), "limit": layout.LONGEST_BLOB}
 _lasting: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
 _attachments: dict[tuple[int, int], Attachment] = {}
 _locks = [_thread.allocate_lock()]
@@ -39,7 +40,7 @@ os.register_at_fork(after_in_child=_renew_lock)  # a thread that is not in the c
 
 def lasting_context(**values: int) -> bytes:
     """A CONTEXT that lives as long as the process, because a call may be under way when its channel is closed."""
-    context = make_context(**{"recording": ctypes.addressof(_nothing), "limit": layout.LONGEST_BLOB, **values})
+    context = make_context(**_OFF | values)
     lasting(context)
     return context
 
@@ -115,7 +116,7 @@ class Attachment:
         self._naming = self._name_writer
         self._rescuing = self._rescue
         self._pages: Pages | None = None
-        self.context = lasting_context(
+        self._fields: dict[str, int] = dict(
             **context,
             blocks=_threads[0].blocks,
             key=_threads[0].key,
@@ -130,9 +131,22 @@ class Attachment:
             naming=id(self._naming),
             rescue=id(self._rescuing),
         )
+        self.context = lasting_context(**self._fields)
+        self._off: bytes | None = None
         _disown(self.context)
         if not mapped.is_streamed:
             self._rescue()
+
+    def context_off(self, pending: int = 0) -> bytes:
+        """The CONTEXT of a channel that was attached here and is not any more: nothing is recorded.
+
+        A call may be under way that has looked at the switch of the other one, and goes on with this.
+        """
+        if pending:
+            return lasting_context(**self._fields | _OFF, pending=pending)
+        if self._off is None:
+            self._off = lasting_context(**self._fields | _OFF)
+        return self._off
 
     @property
     def pages(self) -> Pages:

@@ -85,7 +85,17 @@ class Channel(_Handle):
     `fifo`, not here.
     """
 
-    __slots__ = ("__weakref__", "_attachment", "_fifo", "event", "events", "is_ambient", "log", "name")
+    __slots__ = (
+        "__weakref__",
+        "_attachment",
+        "_fifo",
+        "_last_attachment",
+        "event",
+        "events",
+        "is_ambient",
+        "log",
+        "name",
+    )
 
     event: Callable[[Any], bool]
     log: Callable[..., bool]
@@ -97,6 +107,8 @@ class Channel(_Handle):
         self._fifo = os.devnull
         self.events = {}
         self.is_ambient = is_ambient
+        self._attachment: Attachment | None = None
+        self._last_attachment: Attachment | None = None
         self._use(attachment, name, pending)
         if attachment is None and not is_ready("producer"):  # who is not traced does not pay for a compiler
             self.event = self._event_late if pending else _event_off
@@ -118,16 +130,25 @@ class Channel(_Handle):
         return self.event(blob)
 
     def _use(self, attachment: Attachment | None, name: str, pending: int = 0) -> None:
+        if attachment is not None and self._attachment is not None:
+            self._use(None, name)  # nobody is to write the class of the one into the other
         if attachment is not None:
             self._fifo = attachment.segment.fifo
         self._attachment = attachment
         self.name = name
-        self._context = attachment.context if attachment else lasting_context(pending=pending)
+        self._context = attachment.context if attachment else self.context_off(pending)
+        self._last_attachment = attachment or self._last_attachment
         for event in list(self.events.values()):
             try:
                 event.bind(self.segment, self._context)
             except ShmtraceError as error:  # another process has defined it otherwise
                 say(str(error))
+
+    def context_off(self, pending: int = 0) -> bytes:
+        """A CONTEXT with which nothing is recorded, and that a call which is under way may go on with."""
+        if self._last_attachment is not None:
+            return self._last_attachment.context_off(pending)
+        return lasting_context(pending=pending)
 
     def state(self) -> tuple[Attachment | None, str, int]:
         """What `follow` takes: this channel as it is now."""
@@ -224,8 +245,10 @@ class Channel(_Handle):
 
         return iterate(self, iterable, name)
 
-    def context(self, **fields: object) -> UserContext:
-        """From here on all records of this thread, asyncio task or greenlet have these fields, beside those set before.
+    def context(self, /, **fields: object) -> UserContext:
+        """From here on events of this thread, asyncio task or greenlet have these fields, beside those set before.
+
+        Tracepoints, both ends of spans, and logs have them.
 
         As a context manager it takes them back at the end of the block.
         """
@@ -254,7 +277,8 @@ class Channel(_Handle):
     def enable(self, pattern: str, level: str | int | None = None) -> int:
         """Switch on what matches: "req*" as in a shell.  With `level`: of this level and above.
 
-        For all processes, now and for events that are defined later.  The number of events that there are.
+        For all processes, now and for events that are defined later.  The number of events that there are.  Blobs and
+        logs are not switched.  Raises InvalidName for what is no pattern, ValueError, TypeError, ChannelError.
         """
         return self._switch(pattern, "enable", level)
 
@@ -264,9 +288,11 @@ class Channel(_Handle):
 
     def _switch(self, pattern: str, rule: str, level: str | int | None) -> int:
         from .classes import switch
-        from .tracepoint import level_number
+        from .tracepoint import check_pattern, level_number
 
         number = None if level is None else level_number(level)
+        check_pattern(pattern)
+        self.attach_pending()
         return switch(self.segment, pattern, rule, number) if self.segment is not None else 0
 
     def reserve(self, size: int) -> Reservation:

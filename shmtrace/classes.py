@@ -119,12 +119,21 @@ def switch(segment: Segment, pattern: str, rule: str, level: int | None) -> int:
     """Enable or disable the classes whose names match, now and those that come; how many there are now.
 
     ENABLE with a level: those of this level and above; DISABLE with a level: those of this level and below.
-    Raises TooManyTracepoints.
+    Raises TooManyTracepoints, ChannelError.
     """
+    from contextlib import ExitStack
+
     from .locks import locked
 
     text = "" if level is None else str(level)
-    with locked(semaphore_path(segment.name, "waiting")):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(semaphore_path(segment.name, "waiting")))
+        except OSError as error:
+            raise ChannelError(
+                f"nothing is switched: the channel {segment.name!r} was removed, or is another user's "
+                f"({os.strerror(error.errno or 0)})"
+            ) from None
         known = list(classes(segment))
         same = [found for found in known if (found.name, found.kind, found.fields) == (pattern, rule, text)]
         if same:

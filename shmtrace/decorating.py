@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import place
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .channel import Channel
     from .tracepoint import Span
 
-COROUTINE, ASYNC_GENERATOR, GENERATOR = 0x80, 0x200, 0x20  # CO_... of a code object
+COROUTINE, ASYNC_GENERATOR, GENERATOR, AWAITABLE_GENERATOR = 0x80, 0x200, 0x20, 0x100  # CO_... of a code object
 Item = TypeVar("Item")
 
 
@@ -35,6 +36,8 @@ def decorate(use: Any, function: Any) -> Any:
         wrapped = _async_generator(span, body, function)
     elif flags & GENERATOR:
         wrapped = _generator(span, body, function)
+        if flags & AWAITABLE_GENERATOR:
+            wrapped = types.coroutine(wrapped)
     else:
         wrapped = _function(use, function)
     return functools.update_wrapper(wrapped, function)
@@ -69,10 +72,7 @@ def _generator(span: Span, body: bytes, function: Any) -> Any:
                 with steps.outside:
                     try:
                         value = yield item
-                    except GeneratorExit:
-                        generator.close()
-                        raise
-                    except BaseException as error:  # noqa: BLE001  (it is the generator's)
+                    except BaseException as error:  # noqa: BLE001  (it is the generator's, also GeneratorExit)
                         step, value = generator.throw, error
                     else:
                         step = generator.send
@@ -93,10 +93,7 @@ def _async_generator(span: Span, body: bytes, function: Any) -> Any:
                 with steps.outside:
                     try:
                         value = yield item
-                    except GeneratorExit:
-                        await generator.aclose()
-                        raise
-                    except BaseException as error:  # noqa: BLE001  (it is the generator's)
+                    except BaseException as error:  # noqa: BLE001  (it is the generator's, also GeneratorExit)
                         step, value = generator.athrow, error
                     else:
                         step = generator.asend
@@ -156,5 +153,9 @@ def iterate(channel: Channel, iterable: Iterable[Item], name: str) -> Iterator[I
                 item = next(iterator)
             except StopIteration:
                 return
-        with working:
+        has_begun = working.begin()
+        try:
             yield item
+        finally:  # however the loop ends: that is no error of its own
+            if has_begun:
+                working.end()

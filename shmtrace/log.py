@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .channel import Channel
     from .segment import Segment
 
+NAME_LENGTH = 1000  # characters that stay of the name in a log that is too long
 LOG_DOC = """log($self, name, /, **fields)
 --
 
@@ -29,10 +30,8 @@ Returns True if it was recorded.  Never raises: what cannot be packed is shown b
 
 def _shown(value: object) -> object:
     """In place of what msgpack cannot pack."""
-    if isinstance(value, (set, frozenset)):
-        return list(value)
     try:
-        return repr(value)
+        return list(value) if isinstance(value, (set, frozenset)) else repr(value)
     except Exception:  # noqa: BLE001  (a repr of the user's own)
         return f"<{type(value).__name__}>"
 
@@ -49,14 +48,22 @@ def pack(fields: dict[object, object], limit: int) -> bytes:
         }
         body = _packed(safe)
         fields = safe
-    while len(body) > limit:
-        longest = max((key for key in fields), key=lambda key: len(_packed(fields[key])))
-        fields = {**fields, longest: f"<{len(_packed(fields[longest]))} bytes: too long>"}
-        smaller: bytes = msgpack.packb(fields, default=_shown, unicode_errors=REPLACE)
-        if len(smaller) >= len(body):
-            return _packed({wire.LOG_NAME: str(fields.get(wire.LOG_NAME))[:100]})
-        body = smaller
-    return body
+    return body if len(body) <= limit else _shortened(fields, len(body), limit)
+
+
+def _shortened(fields: dict[object, object], size: int, limit: int) -> bytes:
+    """The map, in which the largest values are left out; the name is cut, if need be."""
+    name = str(fields.get(wire.LOG_NAME, ""))
+    fields = {**fields, wire.LOG_NAME: name[:NAME_LENGTH]}
+    size -= len(_packed(name)) - len(_packed(fields[wire.LOG_NAME]))
+    sizes = {key: len(_packed(value)) for key, value in fields.items() if key != wire.LOG_NAME}
+    for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        if size <= limit:
+            break
+        fields[key] = f"<{sizes[key]} bytes: too long>"
+        size -= sizes[key] - len(_packed(fields[key]))
+    body = _packed(fields)
+    return body if len(body) <= limit else _packed({wire.LOG_NAME: fields[wire.LOG_NAME]})
 
 
 def _packed(value: object) -> bytes:
@@ -130,6 +137,9 @@ class Log(Tracepoint):
     def log(self) -> Callable[..., bool]:
         """The builtin, by its name: it pickles by that."""
         return self.call
+
+    def __reduce__(self) -> tuple[Callable[[Channel], Log], tuple[Channel]]:
+        return log_of, (self._channel,)
 
 
 def log_of(channel: Channel) -> Log:

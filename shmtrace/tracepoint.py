@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 NAME_LIMIT = 200  # bytes
+PATTERN_LIMIT = 1000  # bytes
 MOST_SITES = 1000  # call sites that are warned of
 CALL_DOC = """{name}($self, {arguments})
 --
@@ -74,6 +75,15 @@ def check_event_name(name: object) -> str:
     if name in wire.RESERVED_NAMES:
         raise InvalidName(f"{name!r} is a name that shmtrace uses itself: choose another one")
     return name
+
+
+def check_pattern(pattern: object) -> None:
+    """Raise InvalidName or TypeError for what cannot match a name."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern must be a str, not {type(pattern).__name__}")
+    if not pattern or not pattern.isprintable() or len(pattern.encode(errors="replace")) > PATTERN_LIMIT:
+        shown = pattern if len(pattern) <= PATTERN_LIMIT else f"{pattern[:20]}..."
+        raise InvalidName(f"{shown!r} is no pattern for names: 1 to {PATTERN_LIMIT} bytes of printable text")
 
 
 class _Handle:
@@ -163,21 +173,28 @@ class Event(_Handle):
     def _encode(self, arguments: tuple[object, ...], keywords: dict[str, object], head: int) -> bytes:
         """The body behind so many bytes of the kind's own fields.  Raises WrongArguments."""
         body = self._encoder.encode(arguments, keywords)
-        if head + len(body) > self._limit():
-            raise WrongArguments(
-                ValueError,
-                f"{self.name}: a record of {head + len(body)} bytes: this channel takes at most {self._limit()}",
-            )
+        self._check_size(head + len(body))
         return body
+
+    def _check_size(self, size: int) -> None:
+        """Raises WrongArguments if a record is too long."""
+        if size > self._limit():
+            raise WrongArguments(
+                ValueError, f"{self.name}: a record of {size} bytes: this channel takes at most {self._limit()}"
+            )
 
     def _refuse(self, *arguments: object, **keywords: object) -> object:
         """Called by the jitted code with arguments that it did not understand."""
         raise NotImplementedError
 
     def _wrong(self, error: WrongArguments, depth: int = 2) -> None:
-        """Count, and say it once a call site; or raise, where the user wants that."""
+        """Count, and tell."""
         if self._is_on:
             self._count()
+        self._tell(error, depth + 1)
+
+    def _tell(self, error: WrongArguments, depth: int = 2) -> None:
+        """Say it once a call site; or raise, where the user wants that."""
         if self.read(EVENT.strict):
             raise error.kind(str(error)) from None
         frame = sys._getframe(depth)  # noqa: SLF001
@@ -242,7 +259,7 @@ class Counter(Tracepoint):
     def finish(self) -> None:
         if is_ready("typed") or self._channel.segment is not None:
             self._body = self._make("body_write", METH_O, "write")
-            self.call = self._make("counter_call", METH_O, "call", "value, /")
+            self.call = self._make("counter_call", METH_FASTCALL | METH_KEYWORDS, "call", "value")
         else:
             self.call = self.call_late
 
@@ -253,6 +270,29 @@ class Counter(Tracepoint):
             self._wrong(error)
             return False
         return bool(self._body(body)) if self._is_on else False
+
+
+class _End(Event):
+    """The class of a span's ends."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Span, channel: Channel, name: str, level: int) -> None:
+        super().__init__(channel, "end", name, level, "exception:str")
+        self._span = span
+
+    def _refuse(self, *arguments: object, **keywords: object) -> bool:
+        """Called with keywords; or with what is no exception, and then the span has ended already."""
+        wanted = f"{self.name}: end takes an exception or its type"
+        if not keywords:
+            self._tell(WrongArguments(TypeError, f"{wanted}, not {type(arguments[0]).__name__}"))
+            return False
+        if not arguments and "exception" in keywords:
+            arguments = (keywords.pop("exception"),)
+        self._span.end(*arguments)
+        if keywords:
+            self._tell(WrongArguments(TypeError, f"{wanted}, not {', '.join(keywords)}"))
+        return False
 
 
 class Span(Event):
@@ -272,7 +312,7 @@ class Span(Event):
 
     def __init__(self, channel: Channel, kind: str, name: str, level: int, fields: str) -> None:
         super().__init__(channel, kind, name, level, fields)
-        self._end = Event(channel, "end", name, level, "exception:str")
+        self._end = _End(self, channel, name, level)
         self._set(EVENT.other, address_of(self._end.cell))
         self._use: Callable[[bytes], Any] | None = None
         self._calls = (Span.__call__.__get__(self), _decorate, channel.tell_context)
@@ -287,7 +327,7 @@ class Span(Event):
         self._start = self._make("span_begin", METH_O, "start", "body, /")
         self._stop = self._make("span_finish", METH_FASTCALL, "stop", "number, exception, /")
         self.begin = self._make("span_begin_call", METH_FASTCALL | METH_KEYWORDS, "begin", names)
-        self.end = self._make("span_exit", METH_FASTCALL, "end", "*exception")
+        self.end = self._make("span_exit", METH_FASTCALL | METH_KEYWORDS, "end", "exception=None")
         self._use = self._make("span_use", METH_O, "use", "body, /")
         self._set(EVENT.uses, ctypes.addressof(_uses()))
         mine: Any = type(self)
@@ -296,7 +336,7 @@ class Span(Event):
         else:  # it was made when there was no object code
             mine.__call__ = self._make("span_call", METH_FASTCALL | METH_KEYWORDS, "__call__", names)
         mine.__enter__ = self._make("span_enter", METH_NOARGS, "__enter__", "/")
-        mine.__exit__ = self._make("span_exit", METH_FASTCALL, "__exit__", "*exception")
+        mine.__exit__ = self._make("span_exit", METH_FASTCALL | METH_KEYWORDS, "__exit__", "*exception")
 
     def bind(self, segment: Segment | None, context: bytes) -> None:
         self._end.bind(segment, context)
@@ -321,16 +361,25 @@ class Span(Event):
             return None
 
     def _refuse(self, *arguments: object, **keywords: object) -> bool:
-        """Begin the span after all, or say what is wrong."""
-        body = self.encode(arguments, keywords)
+        """Begin the span after all, or say what is wrong; of a use that is too long by now, too."""
+        if len(arguments) == 1 and type(arguments[0]) is _made_uses[0][1]:
+            body: bytes | None = span_of(arguments[0])[1]
+        else:
+            body = self.encode(arguments, keywords)
         return body is not None and self.start(body) != 0
 
     def start(self, body: bytes | None) -> int:
         """Begin with fields that are encoded; the span's number, 0: it is not recorded."""
         if body is None or not ((self._is_on and hasattr(self, "_start")) or self._is_attached_late()):
             return 0
+        head = bytes(wire.KIND_BYTES["begin"])
+        try:
+            self._check_size(len(head) + len(body))  # it may be a use's, which was made for another channel
+        except WrongArguments as error:
+            self._wrong(error, 3)
+            return 0
         self._channel.tell_context()
-        return int(self._start(bytes(wire.KIND_BYTES["begin"]) + body))
+        return int(self._start(head + body))
 
     def stop(self, number: int, kind: type[BaseException] | None) -> None:
         """End the span of this number."""
@@ -352,10 +401,10 @@ class Span(Event):
             self.encode(arguments, keywords)
         return False
 
-    def end_late(self, *_exception: object) -> bool:
+    def end_late(self, *exceptions: object, **keywords: object) -> bool:
         """`end`; where nothing is recorded nothing has begun."""
         if hasattr(self, "_start"):
-            self.end(*_exception)
+            self.end(*exceptions, **keywords)
         return False
 
     def __enter__(self) -> Self:
@@ -475,6 +524,7 @@ def make(channel: Channel, kind: str, name: str, level: str | int, fields: dict[
     parts = []
     for field, kind_of_field in fields.items():
         try:
+            wire.check_field_name(field)
             parts.append(f"{field}:{type_text(kind_of_field)}")
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: field {field!r}: {error}") from None
@@ -485,7 +535,6 @@ def make(channel: Channel, kind: str, name: str, level: str | int, fields: dict[
     known: Event | None = channel.events.get(key)
     if known is None:
         if kind == "begin":
-            wire.split_fields(text)
             has_code = is_ready("typed") or channel.segment is not None
             known = _span_type(has_code=has_code)(channel, kind, name, number, text)
         else:

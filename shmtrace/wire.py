@@ -235,12 +235,17 @@ def field(name: str, kind: str) -> str:
 def split_fields(fields: str) -> list[tuple[str, str]]:
     """Names and types of the fields of a class, "name:type name:type ...".  Raises ValueError."""
     pairs = [(name, kind) for name, _, kind in (text.partition(":") for text in fields.split())]
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names) or not all(
-        name.isidentifier() and name.isascii() and name[0] != "_" for name in names
-    ):
-        raise ValueError(f"fields {fields!r}: the names must be identifiers, each of its own, and not begin with '_'")
+    for name, _ in pairs:
+        check_field_name(name)
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError(f"fields {fields!r}: each must have a name of its own")
     return pairs
+
+
+def check_field_name(name: str) -> None:
+    """Raise ValueError for what no field can be called."""
+    if not (name.isidentifier() and name.isascii() and name[0] != "_"):
+        raise ValueError("a name must be an identifier, in ASCII, that does not begin with '_'")
 
 
 def class_fields(fields: str, kind: str = "event") -> str:

@@ -9,6 +9,7 @@ import ctypes
 import datetime as dt
 import json
 import os
+import pickle
 import signal
 import sys
 import textwrap
@@ -596,6 +597,31 @@ def test_a_log_takes_anything_and_never_raises(tmp_path: Path, monkeypatch: pyte
     assert fields["odd"]["d"] == "long " * 1000
     assert fields["huge"]["b"] == 1
     assert fields["5"] == {"x": 1}
+
+
+def test_a_log_with_more_than_fits_keeps_what_fits(tmp_path: Path) -> None:
+    class Odd(set[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise KeyError
+
+    with written(tmp_path / "trace", page_size=8192) as trace:
+        log = trace.channel.log
+        assert log("odd", value=Odd())
+        assert log("many", **{f"field{number}": "x" * 100 for number in range(2000)})
+        assert log("one", long="x" * 100_000, short=1)
+        assert log("name " * 10_000, short=1)
+    fields = {record.name: record.fields for record in trace.of_kind("log")}
+    assert fields["odd"] == {"value": "<Odd>"}
+    assert "many" in fields
+    assert fields["one"] == {"long": "<100005 bytes: too long>", "short": 1}
+    assert fields["name " * 200] == {"short": 1}
+
+
+def test_a_log_pickles_by_its_channel(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        log = pickle.loads(pickle.dumps(trace.channel.log))
+        assert log("again", a=1)
+    assert [record.fields for record in trace.of_kind("log")] == [{"a": 1}]
 
 
 def test_a_context_is_in_every_following_record_of_its_task(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import pickle
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,8 +188,8 @@ def test_a_wrong_call_of_which_nothing_is_recorded_costs_nothing_and_says_nothin
         ("x", {"a": "u8{red}"}, ValueError, "an enumeration is written like u8{red=0,green=1}"),
         ("x", {"a": "str[3]"}, ValueError, "must be one of"),
         ("x", {"a": 3}, TypeError, "x: field 'a': a type 3"),
-        ("x", {"_a": "u8"}, ValueError, "the names must be identifiers"),
-        ("x", {"ä": "u8"}, ValueError, "the names must be identifiers"),
+        ("x", {"_a": "u8"}, ValueError, "a name must be an identifier"),
+        ("x", {"ä": "u8"}, ValueError, "a name must be an identifier"),
     ],
 )
 def test_a_definition_that_makes_no_sense(
@@ -345,3 +346,77 @@ def test_the_careful_encoder_names_the_field_of_a_value_whose_methods_raise() ->
 
     with pytest.raises(WrongArguments, match="x: a: RuntimeError: no"):
         Encoder("x", "a:u8").encode((Odd(),), {})
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_counter_refuses_what_a_tracepoint_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with written(tmp_path / "trace") as trace:
+        depth: Any = trace.channel.counter("depth")
+        assert depth(value=17) is True
+        for arguments, keywords in (((), {}), ((1, 2), {}), ((1,), {"value": 2}), ((), {"other": 1}), (("x",), {})):
+            assert depth(*arguments, **keywords) is False
+        assert trace.channel.stats()["missed"]["bad_arguments"] == 5
+    assert [record.fields for record in trace.named("depth")] == [{"value": 17.0}]
+    assert "depth: value missing of (value)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["queue depth", "a:u8 b", "ä", "_a", "", "1st", "a-b"])
+@pytest.mark.parametrize("kind", ["tracepoint", "span"])
+def test_a_field_that_cannot_be_described_is_refused_where_it_is_defined(
+    kind: str, name: str, channel: shmtrace.Channel
+) -> None:
+    with pytest.raises(ValueError, match="a name must be an identifier"):
+        getattr(channel, kind)("request", **{name: "u32"})
+
+
+def test_ctrl_c_in_the_middle_of_an_argument_comes_out(tmp_path: Path) -> None:
+    class Pressed:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def __float__(self) -> float:
+            self.asked += 1
+            if self.asked == 1:
+                raise KeyboardInterrupt
+            return 1.5
+
+        __index__ = __float__
+
+    with written(tmp_path / "trace") as trace:
+        request = trace.channel.tracepoint("request", number="u8", latency="f64")
+
+        def call(*arguments: object) -> None:
+            request(*arguments)
+            time.sleep(10)  # it may come out a moment later, as the real one
+
+        for arguments in ((1, Pressed()), (Pressed(), 1.0)):
+            with pytest.raises(KeyboardInterrupt):
+                call(*arguments)
+
+
+@pytest.mark.parametrize("pattern", ["", "x" * 1001, "a\nb", "\udcff"])
+def test_a_pattern_that_matches_nothing_that_there_can_be_is_refused(pattern: str, channel: shmtrace.Channel) -> None:
+    for switch in (channel.enable, channel.disable, shmtrace.attach().enable):
+        with pytest.raises(shmtrace.InvalidName, match="is no pattern for names"):
+            switch(pattern)
+    with pytest.raises(TypeError, match="a pattern must be a str, not int"):
+        channel.enable(5)  # type: ignore[arg-type]
+    if "\n" not in pattern and "\udcff" not in pattern:
+        result = commands.run("disable", channel.name, pattern)
+        assert result.returncode != 0
+        assert result.stderr.count("\n") <= 4
+        assert "is no pattern for names" in result.stderr
+
+
+def test_a_channel_that_comes_late_is_switched_all_the_same(channel_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHMTRACE", channel_name)
+    late = shmtrace.attach()
+    request = late.tracepoint("request")
+    made = shmtrace.create_channel(channel_name, mode="overwrite")
+    assert late.disable("req*") == 1
+    assert request() is False
+    assert made.enable("req*") == 1
+    assert request() is True
+    shmtrace.remove_channel(channel_name)
+    with pytest.raises(shmtrace.ChannelError, match=f"nothing is switched: the channel {channel_name!r} was removed"):
+        late.enable("*")

@@ -92,8 +92,9 @@ class Tasks:
     def _tell_if_named(self, span: _Span, made: list[Any]) -> None:
         if made:
             task, name = made
-            if task.get_name() != name and not task.done():
-                span.run(self._tell_name, task.get_name()[:LONGEST])
+            named = task.get_name()
+            if named not in {name, "None"} and not task.done():  # that is what 3.13.0 calls tasks of any factory
+                span.run(self._tell_name, named[:LONGEST])
 
 
 class _Span:

@@ -7,17 +7,18 @@ as that lives; what the number means is written once by each process, and again 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import itertools
 import os
 import sys
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 
 from .. import channel as channels
-from ..attachment import lasting, lasting_context, wiped_memory
+from ..attachment import lasting, wiped_memory
 from ..context import reader_of
-from ..encoding import WrongArguments
 from ..errors import ShmtraceError
 from ..log import is_recording
 from ..native import functions as native
@@ -48,6 +49,7 @@ OWN = ("shmtrace", "importlib._bootstrap", "importlib._bootstrap_external")
 
 _numbers = itertools.count(1)
 _extra: list[int] = []  # the index of our words in code objects, once there is one
+_told_missing: list[bool] = []
 _installed: list[Functions] = []
 
 
@@ -81,6 +83,14 @@ def _number_of(code: CodeType) -> int:
         return 0
     _python(unstable("Code_SetExtra"), ctypes.py_object, ctypes.c_ssize_t, ctypes.c_void_p)(code, index, number)
     return number
+
+
+def _path_of(code: CodeType) -> str:
+    """The file of a function; as it is called where there is none, or the working directory is gone."""
+    try:
+        return code.co_filename if code.co_filename.startswith("<") else os.path.abspath(code.co_filename)
+    except OSError:
+        return code.co_filename
 
 
 class Patterns:
@@ -131,13 +141,13 @@ class _Step(Event):
         code: Any = arguments[0]
         try:
             self._functions.tell(code, sys._getframe(1))  # noqa: SLF001
-        except (WrongArguments, ShmtraceError):
+        except Exception:  # noqa: BLE001  (the program goes on)
             self._count()
 
     def stop(self) -> None:
         """Record no more, for good."""
         self._channel.events.pop(("functions", self._kind), None)
-        self.bind(None, lasting_context())
+        self.bind(None, self._channel.context_off())
 
     def hook(self, entry: str) -> Callable[..., object]:
         hook = _hook_type()()
@@ -180,7 +190,9 @@ class Functions:
         if not number:
             return
         told = ctypes.c_uint64.from_address(self._told + 8 * number)
-        module = str(frame.f_globals.get("__name__", "?"))
+        module = frame.f_globals.get("__name__")
+        if not isinstance(module, str):
+            module = "?"
         if not self._patterns.match(module):
             told.value = tables.FUNCTION_UNWANTED
             return
@@ -188,8 +200,7 @@ class Functions:
         if segment is None:
             return
         reader = reader_of(self.channel._context, segment)  # noqa: SLF001
-        file = code.co_filename if code.co_filename.startswith("<") else os.path.abspath(code.co_filename)
-        names = (text[:NAME_LIMIT] for text in (module, code.co_qualname, file))
+        names = (text[:NAME_LIMIT] for text in (module, code.co_qualname, _path_of(code)))
         body = self._definition._encode((number, code.co_firstlineno, *names), {}, 0)  # noqa: SLF001
         if self._write(body):
             told.value = reader
@@ -201,7 +212,7 @@ class Functions:
         if MONITORS:
             self._monitor()
         else:
-            self._profile()
+            self.profile()
 
     def uninstall(self) -> None:
         """Record no more.  May be called twice."""
@@ -216,6 +227,8 @@ class Functions:
             for event in self._hooks():
                 monitoring.register_callback(self._tool, event, None)
             monitoring.free_tool_id(self._tool)
+        elif _installed:
+            _installed[-1].profile()
         else:
             import threading
 
@@ -237,7 +250,7 @@ class Functions:
     def _monitor(self) -> None:
         monitoring: Any = getattr(sys, "monitoring")  # noqa: B009
         self._table[FUNCTIONS.disable // 8] = id(monitoring.DISABLE)
-        free = [tool for tool in (2, 3, 4, 5, 1, 0) if monitoring.get_tool(tool) is None]  # 2: for profilers
+        free = [tool for tool in (3, 4, 2, 5, 1, 0) if monitoring.get_tool(tool) is None]  # 2 is cProfile's
         if not free:
             _installed.remove(self)
             raise ShmtraceError("functions cannot be traced: other tools have taken all places of sys.monitoring")
@@ -249,8 +262,8 @@ class Functions:
         monitoring.set_events(self._tool, sum(hooks))
         monitoring.restart_events()
 
-    def _profile(self) -> None:
-        """This thread, and those that `threading` starts from now on."""
+    def profile(self) -> None:
+        """Up to 3.11: this thread, and those that `threading` starts from now on."""
         import threading
 
         threading.setprofile(self._profile_thread)
@@ -271,19 +284,33 @@ def install(channel: Channel | None = None, modules: Sequence[str] = ()) -> Func
     Args:
         channel: where to, else what `attach()` gives.
         modules: names or patterns of the modules whose functions are wanted (each with the modules inside), or with a
-            `-` ahead are not; all, if none is named.
+            `-` ahead are not; all, if none is named.  A text is one of them.
 
     Raises ShmtraceError where that is not possible.
     """
-    functions = Functions(channel if channel is not None else channels.attach(), modules)
+    wanted = [modules] if isinstance(modules, str) else modules
+    functions = Functions(channel if channel is not None else channels.attach(), wanted)
     is_recording(functions.channel)
     functions.install()
     return functions
 
 
+def _tell_missing() -> None:
+    if not _installed:
+        say(
+            "functions were not recorded: where Python looks while it starts there is no numba "
+            "(a venv that takes it from elsewhere must have its own)"
+        )
+
+
 def start() -> None:
     """What the file shmtrace.pth calls in each process that starts where $SHMTRACE_FUNCTIONS is set."""
     if _installed or not os.environ.get("SHMTRACE"):
+        return
+    if find_spec("llvmlite") is None:  # it may be found later on, but then nobody calls this any more
+        if not _told_missing:
+            _told_missing.append(True)
+            atexit.register(_tell_missing)
         return
     try:
         install(modules=[pattern for pattern in os.environ[VARIABLE].split(",") if pattern])

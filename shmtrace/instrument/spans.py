@@ -95,7 +95,10 @@ class Pair:
 
     def end_with(self, number: int, body: bytes) -> bool:
         """The same with fields that are encoded."""
-        return self._write(self._end, self._write_end, _END.pack(number, place.numbers()[1]) + body)
+        context = place.numbers()[1]
+        if context:
+            tell_context(self._channel)
+        return self._write(self._end, self._write_end, _END.pack(number, context) + body)
 
     @staticmethod
     def _encode(event: Event, values: tuple[object, ...]) -> bytes | None:

@@ -6,7 +6,7 @@ from ..native import intrinsics as do
 from ..native import tables
 from ..native.access import held_by
 from ..native.desk import begin_here, begun_out, end_record
-from ..native.intrinsics import frozen, likely, load32, load64, read64
+from ..native.intrinsics import frozen, likely, load32, load64, load64_acquire, read64
 from ..native.lanes import CONTEXT, RECORD_BYTES, REFUSED, inlined
 from . import SYMBOL
 
@@ -28,28 +28,37 @@ def is_recording(context: int) -> bool:
 
 
 @inlined
-def is_channel_on(channel: int) -> bool:
-    """P1, for a blob; a channel that is still to be attached is attached."""
+def channel_on(channel: int) -> int:
+    """P1, for a blob: the CONTEXT, or 0.  A channel that is still to be attached is attached."""
     context = channel_context(channel)
     if is_recording(context):
-        return True
+        return context
     if load64(context + CONTEXT.pending) == 0:
-        return False
+        return 0
     call3(load64(table() + KERNELS.attach), context, channel, table())
-    return is_recording(channel_context(channel))
+    context = channel_context(channel)
+    return context if is_recording(context) else 0
 
 
 @inlined
-def is_event_on(cell: int) -> bool:
-    """P1, for a class."""
+def event_on(cell: int) -> tuple[int, int]:
+    """P1, for a class: the CONTEXT, and the class's number there; 0 and 0 if it is off.
+
+    The channel may become another one meanwhile, in which the class has another number (see Channel.follow): that is
+    written between two contexts, so it is of this one if this is still the context.
+    """
     context = load64(cell + EVENT.context)
     if not is_recording(context):
         if load64(context + CONTEXT.pending) == 0:
-            return False
+            return 0, 0
         call3(load64(table() + KERNELS.attach), context, load64(cell + EVENT.owner), table())
-        if not is_recording(load64(cell + EVENT.context)):
-            return False
-    return load32(load64(cell + EVENT.enabled)) != 0
+        context = load64(cell + EVENT.context)
+        if not is_recording(context):
+            return 0, 0
+    if load32(load64(cell + EVENT.enabled)) == 0:
+        return 0, 0
+    identifier = load64_acquire(cell + EVENT.id)
+    return (context, identifier) if load64(cell + EVENT.context) == context else (0, 0)
 
 
 @inlined

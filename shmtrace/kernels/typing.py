@@ -308,9 +308,9 @@ def _element_bytes(value: Any) -> int:
 def _channel_source(value: Any) -> str:
     return f"""
 def emit(cell, v0):
-    if cell == 0 or not is_channel_on(cell):
+    context = channel_on(cell) if cell != 0 else 0
+    if context == 0:
         return False
-    context = channel_context(cell)
     data, count = buffer_parts(v0)
     size = count * {_element_bytes(value)}
     if size > limit_of(context):
@@ -366,7 +366,7 @@ def _source(kind: Any, values: tuple[Any, ...]) -> str:
             size += f" + {bits // 8}"
             puts += [f"put{bits}(at, int64({v}))", f"at += {bits // 8}"]
     arguments = "".join(f", v{number}" for number in range(len(values)))
-    lines = ["if cell == 0 or not is_event_on(cell):", "    return False", "context = load64(cell + EVENT.context)"]
+    lines = ["context, identifier = event_on(cell) if cell != 0 else (0, 0)", "if context == 0:", "    return False"]
     lines += before
     lines += [
         f"size = {size}",
@@ -374,7 +374,7 @@ def _source(kind: Any, values: tuple[Any, ...]) -> str:
         "    return refuse(context)",
     ]
     lines += [
-        "lane, position, at = open_record(context, load64(cell + EVENT.id), size)",
+        "lane, position, at = open_record(context, identifier, size)",
         "if lane == REFUSED:",
         "    return False",
     ]

@@ -25,6 +25,7 @@ NODE_BITS, NODE_ITEMS, WIDE_ITEMS = objects.NODE_BITS, objects.NODE_ITEMS, objec
 LEVELS, LEVEL_BITS, LEVEL_MASK = objects.LEVELS, objects.LEVEL_BITS, objects.LEVEL_MASK
 IMMORTAL_COUNT = 1 << 31  # and above, of 32 bits
 NO_VALUE = -1 << 63
+IS_EXCEPTION, IS_TYPE = 1 << 30, 1 << 31  # Py_TPFLAGS_..._SUBCLASS
 
 pointer_out = do.scratch(8)
 bytes_type = do.address_of("PyBytes_Type")
@@ -34,14 +35,18 @@ text_type = do.address_of("PyUnicode_Type")
 py_true = do.address_of("_Py_TrueStruct")
 py_false = do.address_of("_Py_FalseStruct")
 py_none = do.address_of("_Py_NoneStruct")
+keyboard_interrupt = do.address_of("PyExc_KeyboardInterrupt")
 Py_IncRef = do.external("Py_IncRef", 1)
 Py_DecRef = do.external("Py_DecRef", 1)
 PyCode_GetExtra = do.external(CODE_EXTRA, 3, result_bits=32)
 PyErr_Clear = do.external("PyErr_Clear", 0)
 PyErr_Occurred = do.external("PyErr_Occurred", 0)
+PyErr_GivenExceptionMatches = do.external("PyErr_GivenExceptionMatches", 2, result_bits=32)
+PyErr_SetInterrupt = do.external("PyErr_SetInterrupt", 0)
 PyFloat_AsDouble = do.external_double("PyFloat_AsDouble")
 PyLong_AsLongLong = do.external("PyLong_AsLongLong", 1)
 PyTuple_GetItem = do.external("PyTuple_GetItem", 2)
+PyType_GetFlags = do.external("PyType_GetFlags", 1)
 PyType_GetName = do.external("PyType_GetName", 1)
 PyUnicode_AsUTF8AndSize = do.external("PyUnicode_AsUTF8AndSize", 2)
 strlen = do.external("strlen", 1)
@@ -131,13 +136,21 @@ def held_by(address: int) -> int:
 
 
 @apart
+def no_value() -> int:
+    """NO_VALUE, in the place of the exception that is set.  Ctrl-C comes out of the next Python code instead."""
+    do.cold()
+    is_interrupt = PyErr_GivenExceptionMatches(PyErr_Occurred(), load64(keyboard_interrupt())) != 0
+    PyErr_Clear()
+    if is_interrupt:
+        PyErr_SetInterrupt()
+    return NO_VALUE
+
+
+@apart
 def any_integer(value: int) -> int:
     """An object that is like an integer; NO_VALUE if it is not, or too great."""
     number = PyLong_AsLongLong(value)
-    if number == -1 and PyErr_Occurred() != 0:
-        PyErr_Clear()
-        return NO_VALUE
-    return number
+    return number if number != -1 or PyErr_Occurred() == 0 else no_value()
 
 
 @inlined
@@ -166,10 +179,7 @@ def integer(value: int) -> int:
 def any_double(value: int) -> int:
     """The bits of an object that is like a number; NO_VALUE (which is -0.0) if it is not."""
     bits = PyFloat_AsDouble(value)
-    if PyErr_Occurred() != 0:
-        PyErr_Clear()
-        return NO_VALUE
-    return bits
+    return bits if PyErr_Occurred() == 0 else no_value()
 
 
 @inlined
@@ -196,6 +206,16 @@ def text_of(value: int, out: int) -> tuple[int, int]:
         PyErr_Clear()
         return 0, 0
     return text, load64(out)
+
+
+@apart
+def exception_type(thing: int) -> int:
+    """Of an exception, or of a type of exceptions; 0: it is neither."""
+    do.cold()
+    flags = PyType_GetFlags(type_of(thing))
+    if flags & IS_TYPE != 0:
+        return thing if PyType_GetFlags(thing) & IS_EXCEPTION != 0 else 0
+    return type_of(thing) if flags & IS_EXCEPTION != 0 else 0
 
 
 @inlined

@@ -6,7 +6,7 @@ from . import intrinsics as do
 from .access import Py_DecRef
 from .entry import PyObject_CallOneArg, emit
 from .intrinsics import likely, load32, load64, read64
-from .lanes import CONTEXT, CONTROL, apart, inlined
+from .lanes import CONTEXT, CONTROL, CPU, LINE_BYTES, apart, current_cpu, inlined, slot_of
 from .places import EVENT, PLACE, THREADS
 
 PyObject_Vectorcall = do.external("PyObject_Vectorcall", 4)
@@ -44,6 +44,22 @@ def call_python(cell: int, args: int, count: int, names: int) -> int:
     """Let Python look at the arguments: it records them, or refuses them."""
     do.cold()
     return PyObject_Vectorcall(read64(cell + EVENT.refuse), args, count, names)
+
+
+@inlined
+def fits(cell: int, size: int) -> bool:
+    """The channel, as it is now, takes a body of this size.  Its like was asked when the fields were encoded."""
+    return size <= load64(load64(cell + EVENT.context) + CONTEXT.limit)
+
+
+@apart
+def refuse(cell: int) -> None:
+    """A record is refused for its arguments, which is counted."""
+    do.cold()
+    context = load64(cell + EVENT.context)
+    if read64(context + CONTEXT.cpu_slots) != 0:
+        slot = slot_of(context, current_cpu(context))
+        do.add64(read64(context + CONTEXT.cpus) + slot * LINE_BYTES + CPU.missed_bad_arguments, 1)
 
 
 @inlined

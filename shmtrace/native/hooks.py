@@ -10,8 +10,19 @@ from __future__ import annotations
 
 from . import intrinsics as do
 from . import tables
-from .access import Py_DecRef, Py_IncRef, drop_reference, held_by, none, type_of, word_of_code
-from .calls import attach_late, call_python, is_on
+from .access import (
+    Py_DecRef,
+    Py_IncRef,
+    PyErr_Clear,
+    PyErr_GivenExceptionMatches,
+    PyErr_Occurred,
+    drop_reference,
+    held_by,
+    none,
+    type_of,
+    word_of_code,
+)
+from .calls import attach_late, call_python, is_on, refuse
 from .desk import begin_at_desk, end_record
 from .entry import emit_at_length, is_off
 from .intrinsics import frozen, likely, load32, load64, read64, store64
@@ -27,6 +38,7 @@ PROFILE_CALL, PROFILE_RETURN = 0, 3  # PyTrace_...
 frame_code = do.external("PyFrame_GetCode", 1)
 argument_out = do.scratch(8)
 base_exception = do.address_of("PyExc_BaseException")
+recursion_error = do.address_of("PyExc_RecursionError")
 step_in_any_way = do.entry("function_step_in_any_way", 2)
 
 
@@ -56,8 +68,12 @@ def tell(cell: int, functions: int, code: int) -> int:
     out = argument_out()
     do.put64(out, code)
     result = call_python(cell, out, 1, 0)
-    if result == 0:  # a signal's handler has raised
-        return FAILED
+    if result == 0:  # a signal's handler has raised; or Python could not be called here, and may be elsewhere
+        if PyErr_GivenExceptionMatches(PyErr_Occurred(), load64(recursion_error())) == 0:
+            return FAILED
+        PyErr_Clear()
+        refuse(cell)
+        return 0
     Py_DecRef(result)
     return number_of(functions, code)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from . import intrinsics as do
 from . import tables
-from .access import Py_DecRef, PyErr_Clear, held_by
+from .access import Py_DecRef, PyErr_Clear, PyErr_SetInterrupt, held_by
 from .desk import begin_at_length
 from .entry import PyEval_RestoreThread, PyEval_SaveThread, PyObject_CallOneArg
 from .intrinsics import frozen, load32, load64, read64, store64
 from .lanes import (
     CONTEXT,
+    CONTROL,
     CPU,
     FULL,
     LINE_BYTES,
@@ -38,7 +39,6 @@ UNSURE = -1
 strcmp = do.external("strcmp", 2, result_bits=32)
 dprintf = do.external("dprintf", 3, variadic=True, result_bits=32)
 Py_AddPendingCall = do.external("Py_AddPendingCall", 2, result_bits=32)
-PyErr_SetInterrupt = do.external("PyErr_SetInterrupt", 0)
 PyGILState_GetThisThreadState = do.external("PyGILState_GetThisThreadState", 0)
 current_state = do.external(THREAD_STATE, 0)
 nothing_known = do.text(
@@ -84,7 +84,8 @@ def find_alike(text: int, table: int) -> int:
             cell = load64(known + KNOWN.cell)
             context = context_of_cell(cell, load64(known + KNOWN.is_channel))
             control = load64(context + CONTEXT.control)
-            if control == 0 and load64(context + CONTEXT.pending) == 0:
+            is_off = control == 0 or load64(context + CONTEXT.recording) != control + CONTROL.recording
+            if is_off and load64(context + CONTEXT.pending) == 0:
                 off = cell
             elif found == 0:
                 found, channel = cell, control

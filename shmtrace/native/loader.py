@@ -25,11 +25,12 @@ CODE_EXTRA = unstable("Code_GetExtra")
 UNPROVED = ("PyTuple_GetItem", "PyType_GetName", CODE_EXTRA)  # asked by code that cannot look (objects.py)
 SYMBOLS = frozenset((
     "PyBuffer_Release", "PyBytes_FromStringAndSize", "PyBytes_Type", "PyContextVar_Get", "PyContextVar_Set",
-    "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_Occurred", "PyErr_SetInterrupt", "PyEval_RestoreThread",
-    "PyEval_SaveThread", "PyExc_BaseException", "PyExc_ValueError", "PyFloat_AsDouble", "PyFloat_Type",
-    "PyFrame_GetCode", "PyGILState_GetThisThreadState", "PyLong_AsLongLong", "PyLong_FromLong", "PyLong_Type",
-    "PyObject_CallOneArg", "PyObject_Free", "PyObject_GetBuffer", "PyObject_Vectorcall", "PyThreadState_Get",
-    "PyThreadState_GetID", "PyTuple_Pack", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type", "PyWeakref_NewRef",
+    "PyErr_CheckSignals", "PyErr_Clear", "PyErr_Format", "PyErr_GivenExceptionMatches", "PyErr_Occurred",
+    "PyErr_SetInterrupt", "PyEval_RestoreThread", "PyEval_SaveThread", "PyExc_BaseException", "PyExc_KeyboardInterrupt",
+    "PyExc_RecursionError", "PyExc_ValueError", "PyFloat_AsDouble", "PyFloat_Type", "PyFrame_GetCode",
+    "PyGILState_GetThisThreadState", "PyLong_AsLongLong", "PyLong_FromLong", "PyLong_Type", "PyObject_CallOneArg",
+    "PyObject_Free", "PyObject_GetBuffer", "PyObject_Vectorcall", "PyThreadState_Get", "PyThreadState_GetID",
+    "PyTuple_Pack", "PyType_GetFlags", "PyUnicode_AsUTF8AndSize", "PyUnicode_Type", "PyWeakref_NewRef",
     "Py_AddPendingCall", "Py_DecRef", "Py_IncRef", "_PyObject_NewVar", "_Py_FalseStruct", "_Py_NoneStruct",
     "_Py_TrueStruct", "__errno_location", "clock_gettime", "close", "dprintf", "getpid", "gettid", "kill", "madvise",
     "memcpy", "memset", "open", "pthread_getspecific", "pthread_setspecific", "read", "sched_getcpu", "sem_clockwait",

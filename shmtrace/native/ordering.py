@@ -75,7 +75,7 @@ def close_span(spans: int, index: int) -> None:
 
 
 @apart
-def open_span(spans: int, process: int, number: int, identity: int, context: int) -> None:
+def open_span(spans: int, process: int, number: int, identity: int, context: int, name: int) -> None:
     """It is, from now on; if there are too many, the oldest is forgotten."""
     known = find_open(spans, process, number)
     if known >= 0:
@@ -94,6 +94,7 @@ def open_span(spans: int, process: int, number: int, identity: int, context: int
     store64(entry + OPEN.number, number)
     store64(entry + OPEN.identity, identity)
     store64(entry + OPEN.context, context)
+    store64(entry + OPEN.name, name)
     bucket = bucket_of(spans, process, number)
     store64(entry + OPEN.next, load_i32(bucket))
     store32(bucket, index)
@@ -133,6 +134,19 @@ def end_call(calls: int, identity: int, function: int) -> int:
     return 0
 
 
+@apart
+def innermost_of(spans: int, index: int, name: int) -> int:
+    """The number of the innermost of a thread's open spans that bears this name; 0: none.  `index` is the last one."""
+    for _ in range(MOST_PASSED):
+        if index < 0:
+            return 0
+        entry = entry_at(spans, index)
+        if load64(entry + OPEN.name) == name:
+            return load64(entry + OPEN.number)
+        index = load64(entry + OPEN.before)
+    return 0
+
+
 @inlined
 def begin_call(calls: int, process: int, identity: int, function: int) -> tuple[int, int]:
     """Numbers of a call that begins, and of the one around it."""
@@ -140,7 +154,7 @@ def begin_call(calls: int, process: int, identity: int, function: int) -> tuple[
     parent = load64(entry_at(calls, around) + OPEN.number) if around >= 0 else 0
     number = load64(calls + SPANS.nameless)
     store64(calls + SPANS.nameless, number + 1)
-    open_span(calls, process, number, identity, function)
+    open_span(calls, process, number, identity, function, 0)
     return number, parent
 
 
@@ -157,7 +171,7 @@ def finish(rows: int, spans: int, calls: int, at: int, kept: int) -> int:
     all_spans, all_parents = load64(rows + ROWS.spans), load64(rows + ROWS.parents)
     all_tasks, all_contexts = load64(rows + ROWS.tasks), load64(rows + ROWS.contexts)
     data = load64(rows + ROWS.data)
-    own, kinds = load64(spans + SPANS.own), load64(spans + SPANS.kinds)
+    own, kinds, names = load64(spans + SPANS.own), load64(spans + SPANS.kinds), load64(spans + SPANS.names)
     processes, identities = load64(spans + SPANS.processes), load64(spans + SPANS.identities)
     tails, contexts, named = load64(spans + SPANS.tails), load64(spans + SPANS.contexts), load64(spans + SPANS.named)
     nameless, before = load64(spans + SPANS.nameless), load64(spans + SPANS.before)
@@ -193,16 +207,17 @@ def finish(rows: int, spans: int, calls: int, at: int, kept: int) -> int:
                     store64(named + 8 * found, before + at)
             if span != 0:
                 number = load64(entry_at(spans, inner) + OPEN.number) if inner >= 0 else 0
+                name = load_i32(names + 4 * made)
                 if kind == KIND_BEGIN:
                     if parent == BY_THREAD:
                         parent = number
                     if span == BY_THREAD:
                         span = nameless
                         nameless += 1
-                    open_span(spans, process, span, identity, context)
+                    open_span(spans, process, span, identity, context, name)
                 else:
                     if span == BY_THREAD:
-                        span = number
+                        span = number if kind != KIND_END else innermost_of(spans, inner, name)
                     if kind == KIND_END and span != 0:
                         known = find_open(spans, process, span)
                         if known >= 0:

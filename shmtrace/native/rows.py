@@ -127,6 +127,7 @@ class SPANS:
     called: int = 160  # i64: when the function was called last
     begins: int = 168  # i32: class of its begin; the next one is of its end
     steps: int = 176  # so many rows were calls or their ends
+    names: int = 184  # i32 by class: the same for the begin and the end of a span
 
 
 class OPEN:
@@ -141,9 +142,10 @@ class OPEN:
     behind: int = 48
     older: int = 56
     newer: int = 64
+    name: int = 72  # as SPANS.names has it; not of a call
 
 
-OPEN_BYTES = 72
+OPEN_BYTES = 80
 BIAS = -(1 << 63)  # cycles are unsigned: cycles ^ BIAS is in order as a signed number
 # in TABLES.sizes, in the place of a size
 ANY, SKIPPED, SPECIAL, UNKNOWN, MAP, AT_ONCE = range(-1, -7, -1)  # AT_ONCE is special, at whatever time
@@ -158,7 +160,7 @@ FIRST_KEY, LAST_KEY = BIAS, ~BIAS
 KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEXT = range(7)
 KIND_FUNCTION, KIND_CALL, KIND_RETURN, KIND_UNWIND = range(7, 11)  # nothing is above these
 NOBODY = 0  # the process of writers that are not known
-MOST_PASSED = 1 << 10  # calls without an end that are looked through for the one that ends
+MOST_PASSED = 1 << 10  # calls or spans without an end that are looked through for the one that ends
 WIDE = 32  # bytes that are copied at a time; what they are copied to has so much room behind it
 LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8
 LEVEL_STEPS = (50, 40, 30, 20)  # a level is 0 from the first on, 1 from the second on, ... as wire.LEVELS has them

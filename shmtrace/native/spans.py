@@ -9,13 +9,15 @@ from .access import (
     Py_DecRef,
     boolean,
     copy_name,
+    exception_type,
     held_by,
     integer,
     new_reference,
+    pointer_out,
     py_none,
     py_true,
 )
-from .calls import attach_late, call_python, is_on, needs_telling, stays_off, write
+from .calls import PyObject_Vectorcall, attach_late, call_python, fits, is_on, needs_telling, refuse, stays_off, write
 from .desk import end_record
 from .entry import FAILED, PyLong_FromLong, begin_record, try_harder
 from .intrinsics import likely, load32, load64, read64
@@ -104,14 +106,21 @@ def begin_span(cell: int, source: int, encoded: int, size: int, place: int) -> i
 
 
 @apart
-def end_failed(cell: int, kind: int, word: int, head: int) -> bool:
-    """The record of an end with an exception of type `kind`, behind `head` bytes.  False with another exception set."""
+def end_failed(cell: int, error: int, word: int, head: int) -> bool:
+    """The record of an end with an exception, or its type, behind `head` bytes.  False with another exception set."""
     do.cold()
+    kind, length = exception_type(error), 0
     body = body_buffer()
     do.put64(body, word)
-    length = copy_name(body + head, kind, NAME_BYTES)
+    if kind != 0:
+        length = copy_name(body + head, kind, NAME_BYTES)
     do.put64(body + head + length, 0)
     result = write(cell, body, head + length + 1)
+    if result != 0 and kind == 0:
+        Py_DecRef(result)
+        argument = pointer_out()
+        do.put64(argument, error)
+        result = call_python(cell, argument, 1, 0)  # it says so
     if result != 0:
         Py_DecRef(result)
     return result != 0
@@ -132,9 +141,20 @@ def end_again(cell: int, lane: int, word: int) -> bool:
     return result != 0
 
 
+@apart
+def own_told_place(cell: int, spans: int) -> int:
+    """As `own_place`, after the reader was told the user's context; 0: there is none, -1: an exception."""
+    do.cold()
+    result = PyObject_Vectorcall(read64(cell + EVENT.tell), arguments_buffer(), 0, 0)
+    if result == 0:
+        return -1
+    Py_DecRef(result)
+    return own_place(cell, spans)
+
+
 @inlined
 def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
-    """A span ends, with an exception of type `kind` (0: none).  `cell` is that of its begin.  False: an exception."""
+    """A span ends, with an exception or its type (0: none).  `cell` is that of its begin.  False: an exception."""
     place = own_place(cell, 0)
     if not likely(place != 0):
         return True
@@ -143,6 +163,11 @@ def end_span(cell: int, wanted: int, shift: int, kind: int) -> bool:
     context = load64(other + EVENT.context)
     if not likely(span != 0 and load32(load64(context + CONTEXT.recording)) != 0):
         return True
+    if not likely(not needs_telling(other, place)):
+        place = own_told_place(cell, 0)
+        if place <= 0:
+            return place == 0
+        context = load64(other + EVENT.context)
     word = span | (load32(place + PLACE.context) << 32)
     if not likely(kind == 0):
         return end_failed(other, kind, word, PLACE_WORD_BYTES)
@@ -222,6 +247,9 @@ def span_begin(self: int, body: int) -> int:
     if place == 0:
         return PyLong_FromLong(0)
     at, size = body + BYTES_DATA, load64(body + VAR_SIZE)
+    if not fits(cell, size):
+        refuse(cell)
+        return PyLong_FromLong(0)
     parent = load64(place + PLACE.current) & U32_MASK
     span = push(cell, place, load64(cell + EVENT.id))
     do.put64(at, span | (load32(place + PLACE.context) << 32))
@@ -243,10 +271,13 @@ def span_finish(self: int, args: int, count: int) -> int:
     return boolean(False)
 
 
-def span_exit(self: int, args: int, count: int) -> int:
-    """METH_FASTCALL: the end of `with load:`, and `load.end()`."""
+def span_exit(self: int, args: int, count: int, names: int) -> int:
+    """METH_FASTCALL | METH_KEYWORDS: the end of `with load:`, and `load.end()`."""
     cell = held_by(self)
-    if load64(cell + EVENT.open) != 0:
+    if not likely(names == 0):
+        return call_python(read64(cell + EVENT.other), args, count, names)
+    # what began through another object of this class is not counted here
+    if load64(cell + EVENT.open) != 0 or is_on(cell):
         kind = load64(args) if count > 0 else 0
         if kind == py_none():
             kind = 0

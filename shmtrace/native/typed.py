@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from . import intrinsics as do
 from .access import BYTES_DATA, NO_VALUE, VAR_SIZE, boolean, double, held_by, pointer_out
-from .calls import attach_late, call_python, is_on, needs_telling, stays_off, write
+from .calls import attach_late, call_python, fits, is_on, needs_telling, refuse, stays_off, write
 from .desk import end_record
 from .entry import begin_record, try_harder
 from .intrinsics import likely, load64, read64, store64
-from .lanes import CONTEXT, CPU, FULL, LINE_BYTES, RECORD_BYTES, REFUSED, current_cpu, padded
+from .lanes import CONTEXT, FULL, RECORD_BYTES, REFUSED, padded
 from .logs import log_call
 from .places import EVENT, PLACE_WORD_BYTES, PyThreadState_Get, find_place, place_word
 from .spans import (
@@ -73,8 +73,8 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
     return boolean(True)
 
 
-def counter_call(self: int, value: int) -> int:
-    """METH_O: `depth(17)`."""
+def counter_call(self: int, args: int, count: int, names: int) -> int:
+    """METH_FASTCALL | METH_KEYWORDS: `depth(17)`."""
     cell = held_by(self)
     if not likely(is_on(cell)):
         if likely(stays_off(cell)):
@@ -84,28 +84,33 @@ def counter_call(self: int, value: int) -> int:
             return 0
         if late == 0 and load64(cell + EVENT.strict) == 0:
             return boolean(False)
-    bits = double(value)
-    argument = pointer_out()
+    if not likely(count == 1 and names == 0):
+        return call_python(cell, args, count, names)
+    bits = double(load64(args))
     if not likely(bits != NO_VALUE):
-        store64(argument, value)
-        return call_python(cell, argument, 1, 0)
+        return call_python(cell, args, count, names)
     if not is_on(cell):  # strict
         return boolean(False)
+    argument = pointer_out()
     store64(argument, bits)
     return write(cell, argument, 8)
 
 
 def body_write(self: int, body: int) -> int:
-    """METH_O: a record of this class with a body, `bytes`, that Python made and whose size it has checked."""
+    """METH_O: a record of this class with a body, `bytes`, that Python made."""
     cell = held_by(self)
-    return write(cell, body + BYTES_DATA, load64(body + VAR_SIZE)) if is_on(cell) else boolean(False)
+    size = load64(body + VAR_SIZE)
+    if not is_on(cell):
+        return boolean(False)
+    if not fits(cell, size):
+        refuse(cell)
+        return boolean(False)
+    return write(cell, body + BYTES_DATA, size)
 
 
 def count_bad(self: int, _: int) -> int:
     """METH_NOARGS: a call was refused for its arguments."""
-    context = load64(held_by(self) + EVENT.context)
-    cpu = current_cpu(context) % load64(context + CONTEXT.cpu_slots)
-    do.add64(load64(context + CONTEXT.cpus) + cpu * LINE_BYTES + CPU.missed_bad_arguments, 1)
+    refuse(held_by(self))
     return boolean(True)
 
 

@@ -23,11 +23,11 @@ from .access import (
     set_count,
     type_of,
 )
-from .calls import PyObject_Vectorcall, attach_late, is_on, needs_telling, stays_off
+from .calls import PyObject_Vectorcall, attach_late, call_python, fits, is_on, needs_telling, stays_off
 from .intrinsics import frozen, likely, load64, read64, store64
 from .lanes import CONTEXT, apart, inlined, padded
 from .places import BEGIN_BYTES, EVENT, own_place
-from .spans import begin_span, end_span
+from .spans import begin_span, end_span, own_told_place
 from .values import FIELDS_MAX, VALUE_BYTES, arguments_buffer, arrange, convert_all, put_all, put_few, values_buffer
 
 USE, USES = frozen(tables.USE), frozen(tables.USES)
@@ -126,13 +126,16 @@ def span_use(self: int, body: int) -> int:
 
 
 @apart
-def own_told_place(cell: int) -> int:
-    """As `own_place`, after the reader was told the user's context; 0: there is none, -1: an exception."""
-    result = PyObject_Vectorcall(read64(cell + EVENT.tell), arguments_buffer(), 0, 0)
+def refuse_use(cell: int, use: int) -> int:
+    """Its fields were encoded for a channel that took longer ones.  As `begin_use`."""
+    do.cold()
+    arguments = arguments_buffer()
+    store64(arguments, use)
+    result = call_python(cell, arguments, 1, 0)
     if result == 0:
         return -1
     Py_DecRef(result)
-    return own_place(cell, 1)
+    return 0
 
 
 @apart
@@ -141,10 +144,12 @@ def begin_use(cell: int, use: int) -> int:
     do.framed()
     place = own_place(cell, 1)
     if likely(place != 0) and not likely(not needs_telling(cell, place)):
-        place = own_told_place(cell)
+        place = own_told_place(cell, 1)
     if not likely(place > 0):
         return place
     size = load64(use + VAR_SIZE)
+    if not likely(fits(cell, size + BEGIN_BYTES)):
+        return refuse_use(cell, use)
     span = begin_span(cell, use + FIELDS_AT, size, size, place)
     return span if likely(span != 0) else -1
 
@@ -171,14 +176,14 @@ def enter_use(use: int) -> int:
 
 @apart
 def end_use(use: int, number: int, kind: int) -> bool:
-    """What began ends, with an exception of this type, or None.  False: an exception."""
+    """What began ends, with an exception, its type, or None.  False: an exception."""
     do.framed()
     cell = cell_of(use)
     if kind == py_none():
         kind = 0
     if likely(number != 0):
         return end_span(cell, number, 0, kind)
-    return load64(cell + EVENT.open) == 0 or end_span(cell, load64(cell + EVENT.id), 32, kind)
+    return (load64(cell + EVENT.open) == 0 and not is_on(cell)) or end_span(cell, load64(cell + EVENT.id), 32, kind)
 
 
 @inlined

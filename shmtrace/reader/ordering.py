@@ -44,6 +44,7 @@ class Ordering:
         self.threads = Threads(code["put"], self._spans, self._calls, wait)
         self._classes: Growing[EventClass] = Growing(RESERVED_CLASSES)
         self._class_numbers = {made: number for number, made in enumerate(RESERVED_CLASSES)}
+        self._names: dict[str, int] = {}  # of classes
         self._contexts: list[bytes] = []
         self._contexts_bytes = 0
         self._context_numbers = Numbered(code["put"], self._spans, SPANS.contexts, SPANS.named)
@@ -67,6 +68,7 @@ class Ordering:
         new = self._classes[self._spans.known(SPANS.own) :]
         self._spans.extend(SPANS.own, [made.own for made in new])
         self._spans.extend(SPANS.kinds, [_KIND_NUMBERS.get(made.kind, 0) for made in new])
+        self._spans.extend(SPANS.names, [self._names.setdefault(made.name, len(self._names)) for made in new])
 
     def forget(self) -> None:
         """Threads that are not needed any more."""

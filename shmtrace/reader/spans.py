@@ -13,6 +13,7 @@ import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
 from .. import wire
+from ..native.rows import MOST_PASSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,12 +79,20 @@ class Spans:
         numbers = self._threads.get(_thread(record))
         return self._open.get(_key(record, next(reversed(numbers)))) if numbers else None
 
+    def _innermost_of(self, record: Record) -> OpenSpan | None:
+        """The same, among those that bear the record's name."""
+        for number in itertools.islice(reversed(self._threads.get(_thread(record), {})), MOST_PASSED):
+            span = self._open[_key(record, number)]
+            if span.begin.name == record.name:
+                return span
+        return None
+
     def __iter__(self) -> Iterator[OpenSpan]:
         """Those that are open, in the order in which they began."""
         return iter(self._open.values())
 
     def _resolve(self, record: Record) -> Record:
-        inner = self.innermost(record)
+        inner = self.innermost(record) if record.kind != "end" else self._innermost_of(record)
         number = None if inner is None else inner.begin.span
         if record.kind == "begin":
             span = next(self._nameless) if record.span == wire.BY_THREAD else record.span

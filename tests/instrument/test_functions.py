@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import json
 import os
+import pstats
 import random
 import sys
 import threading
@@ -273,6 +275,71 @@ def test_beside_other_tools_it_takes_a_free_place(traced: Callable[..., None], r
         assert monitoring.get_tool(2) == "another profiler"
     finally:
         monitoring.free_tool_id(2)
+
+
+@pytest.mark.skipif(not MONITORS, reason="cProfile and we are one hook until Python 3.11")
+def test_beside_cprofile_both_see_all(traced: Callable[..., None], recorded: Recorded) -> None:
+    work = module("work", "def run():\n    pass\n")
+    traced("work")
+    profile = cProfile.Profile()
+    profile.runcall(work.run)
+    assert steps(stop(recorded)) == ["> work.run", "< work.run"]
+    assert any(function == "run" for _, _, function in pstats.Stats(profile).stats)  # type: ignore[attr-defined]
+
+
+def test_one_recorder_that_ends_leaves_the_others(traced: Callable[..., None], recorded: Recorded) -> None:
+    one, other = module("one", "def run():\n    pass\n"), module("other", "def run():\n    pass\n")
+    traced("one")
+    second = bridge.install(recorded.channel, "other")  # one pattern may be given as it is
+    second.uninstall()
+    one.run()
+    third = bridge.install(recorded.channel, ["other"])
+    bridge._installed[0].uninstall()
+    other.run()
+    third.uninstall()
+    assert steps(recorded.records()) == ["> one.run", "< one.run", "> other.run", "< other.run"]
+
+
+HARSH = """
+import os, sys, tempfile
+directory = tempfile.mkdtemp()
+os.chdir(directory)
+os.rmdir(directory)
+source = "def render(): return 'ok'\\nprint(render())"
+exec(compile(source, "template.html", "exec"))
+
+
+class Odd:
+    def __str__(self):
+        raise KeyError
+
+
+exec(compile(source, "odd.html", "exec"), {"__name__": Odd()})
+
+
+def down(depth):
+    return 1 + down(depth - 1) if depth else last()
+
+
+exec("def last(): return 0")
+sys.setrecursionlimit(200)
+for depth in range(150, 250):
+    try:
+        down(depth)
+    except RecursionError:
+        break
+print(depth)
+"""
+
+
+def test_no_program_fails_for_being_traced(tmp_path: Path) -> None:
+    (tmp_path / "harsh.py").write_text(HARSH)
+    plain = command(tmp_path / "harsh.py", command=[sys.executable])
+    traced = command("run", "--functions", "-o", tmp_path / "trace", tmp_path / "harsh.py")
+    assert (plain.returncode, plain.stderr) == (0, "")
+    assert (traced.returncode, traced.stdout.split()[:2]) == (0, ["ok", "ok"]), traced.stderr
+    assert int(traced.stdout.split()[2]) >= int(plain.stdout.split()[2]) - 5, "a frame or two are below the program"
+    assert {record.name for record in shmtrace.read(tmp_path / "trace")} >= {"__main__.render", "?.render"}
 
 
 PROGRAM = """
