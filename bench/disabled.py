@@ -54,9 +54,6 @@ def floor() -> dict[str, dict[str, Any]]:
     def nothing_with_one(_self: int, _argument: int) -> int:
         return boolean(False)
 
-    def nothing_with_some(_self: int, _arguments: int, _count: int) -> int:
-        return boolean(False)
-
     def nothing_with_names(_self: int, _arguments: int, _count: int, _names: int) -> int:
         return boolean(False)
 
@@ -68,7 +65,7 @@ def floor() -> dict[str, dict[str, Any]]:
         Py_IncRef(self)
         return self
 
-    code = load(compile_object([nothing_with_one, nothing_with_some, nothing_with_names, itself, itself_with_names]))
+    code = load(compile_object([nothing_with_one, nothing_with_names, itself, itself_with_names]))
     owner = Empty()
     size = object.__basicsize__
     called = make_type("bench.Called", base=Empty, basic_size=size + 8, vectorcall_at=size)()
@@ -77,12 +74,12 @@ def floor() -> dict[str, dict[str, Any]]:
     def made(entry: str, flags: int) -> Callable[..., Any]:
         return make_builtin(code[entry], owner, entry, flags, DOC)
 
-    one, some = made("nothing_with_one", METH_O), made("nothing_with_some", METH_FASTCALL)
-    named = made("nothing_with_names", METH_FASTCALL | METH_KEYWORDS)
-    Empty.__enter__, Empty.__exit__ = made("itself", METH_NOARGS), some
+    one, named = made("nothing_with_one", METH_O), made("nothing_with_names", METH_FASTCALL | METH_KEYWORDS)
+    Empty.__enter__, Empty.__exit__ = made("itself", METH_NOARGS), named
     return {
-        "event": {"call": one}, "counter": {"call": one}, "tracepoint": {"call": named},
-        "tracepoint by keyword": {"call": named}, "log": {"call": named}, "span by hand": {"begin": named, "end": some},
+        "event": {"call": one}, "counter": {"call": named}, "tracepoint": {"call": named},
+        "tracepoint by keyword": {"call": named}, "log": {"call": named},
+        "span by hand": {"begin": named, "end": named},
         "with span": {"span": owner}, "with span(3)": {"call": called},
     }  # fmt: skip
 
