@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from . import layout, place, wire
-from .context import reader_of
 from .encoding import REPLACE, WrongArguments
 from .layout import CONTROL
 from .native import functions, is_ready
-from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_O, address_of, make_builtin
+from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, address_of, make_builtin
 from .native.tables import EVENT, PLACE
 from .tracepoint import LEVELS, Tracepoint
 
@@ -84,7 +83,10 @@ def _safe(value: object) -> object:
 class Log(Tracepoint):
     """Channel.log: events that need no definition."""
 
-    __slots__ = ()
+    __slots__ = ("needs_telling", "told")
+
+    needs_telling: Callable[[], bool]
+    told: Callable[[], bool]
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel, "log", "log", LEVELS["info"], "")
@@ -92,6 +94,8 @@ class Log(Tracepoint):
     def finish(self) -> None:
         if is_ready("typed") or self._channel.segment is not None:
             self._body = self._make("body_write", METH_O, "write")
+            self.needs_telling = self._make("log_needs_telling", METH_NOARGS, "needs_telling", "/")
+            self.told = self._make("log_told", METH_NOARGS, "told", "/")
             self.call = make_builtin(
                 functions("typed")["log_call"], self, "log", METH_FASTCALL | METH_KEYWORDS, LOG_DOC
             )
@@ -147,6 +151,8 @@ def log_of(channel: Channel) -> Log:
     channel.log  # noqa: B018  (it is made when it is first wanted)
     log = channel.events["log", ""]
     assert isinstance(log, Log)
+    if channel.segment is not None and not hasattr(log, "_body"):  # it is of when the channel was still to be attached
+        log.finish()
     return log
 
 
@@ -183,13 +189,12 @@ def tell_context(channel: Channel) -> None:
     context, segment = place.number(PLACE.context, 4), channel.segment
     if context == 0 or segment is None or not segment.u32(CONTROL.recording):
         return
-    told = reader_of(channel._context, segment) | place.forks() << 48  # noqa: SLF001
-    if place.number(PLACE.told) == told:
-        return
-    fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
-    fields.update(place.fields.get({}))
-    if log_of(channel).write(fields):
-        place.set_number(PLACE.told, told)
+    log = log_of(channel)
+    if log.needs_telling():
+        fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
+        fields.update(place.fields.get({}))
+        if log.write(fields):
+            log.told()
 
 
 assert layout.width_of(PLACE, "context") == 4

@@ -20,7 +20,6 @@ import os
 import struct
 
 from .native import tables
-from .native.builtin import address_of
 from .native.objects import tree_hash
 from .native.tables import PLACE, THREADS
 
@@ -33,13 +32,9 @@ _HEAD = struct.Struct("<I4x2I")
 assert (PLACE.current, PLACE.context, PLACE.task) == (0, 8, 12)
 
 
-def forks() -> int:
-    """Of this process from the one that imported us: a context that was told is to be told of each of them."""
-    return threads[THREADS.forks // 8]
-
-
 def _forked() -> None:
-    threads[THREADS.forks // 8] = (forks() + 1) & 0xFFFF
+    """A context that was told is to be told of each process."""
+    threads[THREADS.forks // 8] = (threads[THREADS.forks // 8] + 1) & 0xFFFF
 
 
 os.register_at_fork(after_in_child=_forked)
@@ -76,13 +71,6 @@ def numbers() -> tuple[int, int, int]:
     """Of the span that is open here, of the user's context, and of the task."""
     place = _get()
     return _HEAD.unpack_from(place) if place is not None else (0, 0, 0)
-
-
-def set_number(at: int, value: int, width: int = 8) -> None:
-    """Change a field of this task's PLACE, for those who inherited it, too."""
-    place = _get()
-    if place is not None:
-        ctypes.memmove(address_of(place) + at, value.to_bytes(width, "little"), width)
 
 
 def set_context(context: int, values: dict[str, object]) -> None:

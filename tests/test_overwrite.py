@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
+import logging
 import os
 import random
 import signal
@@ -32,6 +33,7 @@ from shmtrace import layout
 from shmtrace.channel import LANES_PER_CPU, list_channels
 from shmtrace.classes import define
 from shmtrace.collector import service
+from shmtrace.instrument.logging import Handler
 from shmtrace.layout import CONTROL, LANE, PAGE
 
 if TYPE_CHECKING:
@@ -380,6 +382,37 @@ def test_a_class_that_is_defined_while_it_records_is_described(
 
 
 # -- dead processes
+
+
+@pytest.mark.parametrize("kind", ["event", "span", "use", "log", "bridge"])
+def test_a_context_is_told_again_before_it_is_overwritten(kind: str, channel: shmtrace.Channel, tmp_path: Path) -> None:
+    step, load = channel.tracepoint("step", number="u32"), channel.span("load", number="u32")
+    handler = Handler(channel=channel)
+
+    def record(number: int) -> None:
+        match kind:
+            case "event":
+                step(number)
+            case "span":
+                load.begin(number)
+                load.end()
+            case "use":
+                with load(number):
+                    pass
+            case "log":
+                channel.log("step", number=number)
+            case "bridge":
+                handler.handle(logging.LogRecord("of a test", logging.WARNING, __file__, 1, "step %d", (number,), None))
+
+    with channel.context(request_id="r-17"):
+        for number in range(5000):
+            record(number)
+    assert channel.stats()["overwritten"] > 2000
+    channel.snapshot(tmp_path / "trace")
+    records = [record for record in shmtrace.read(tmp_path / "trace") if record.kind != "loss"]
+    assert len(records) > 50
+    without = [record for record in records if record.fields.get("request_id") != "r-17"]
+    assert len(without) <= 1, "the one that turned the oldest page"
 
 
 @pytest.mark.peers

@@ -6,8 +6,22 @@ from . import intrinsics as do
 from .access import Py_DecRef
 from .entry import PyObject_CallOneArg, emit
 from .intrinsics import likely, load32, load64, read64
-from .lanes import CONTEXT, CONTROL, CPU, LINE_BYTES, apart, current_cpu, inlined, slot_of
+from .lanes import (
+    COMMITTED_MASK,
+    CONTEXT,
+    CONTROL,
+    CPU,
+    DESK,
+    LANE,
+    LINE_BYTES,
+    MODE_OVERWRITE,
+    apart,
+    current_cpu,
+    inlined,
+    slot_of,
+)
 from .places import EVENT, PLACE, THREADS
+from .writers import block_here
 
 PyObject_Vectorcall = do.external("PyObject_Vectorcall", 4)
 
@@ -68,12 +82,36 @@ def write(cell: int, body: int, size: int) -> int:
     return emit(load64(cell + EVENT.context), load64(cell + EVENT.id), body, size)
 
 
+@apart
+def page_here(context: int) -> int:
+    """What names the page into which this thread writes, as its desk tells; 0: that is not known."""
+    do.cold()
+    block = block_here(context)
+    if block == 0:
+        return 0
+    desk = block + read64(context + CONTEXT.desk)
+    if load64(desk + DESK.key) >> 32 != read64(context + CONTEXT.reader) >> 32:  # it is another channel's
+        return 0
+    return load64(load64(desk + DESK.lane) + LANE.position) & ~COMMITTED_MASK
+
+
+@inlined
+def reader_here(cell: int, context: int) -> int:
+    """PLACE.told of who reads now, of this process."""
+    period = load32(load64(context + CONTEXT.control) + CONTROL.period)
+    forks = load64(read64(cell + EVENT.threads) + THREADS.forks)
+    return period | read64(context + CONTEXT.reader) | (forks << 48)
+
+
 @inlined
 def needs_telling(cell: int, place: int) -> bool:
-    """A user's context is set, and this reader was not told yet what it is."""
+    """A user's context is set, and this reader was not told yet what it is.
+
+    A flight recorder is told again in each page: it may be the oldest that there is.
+    """
     if likely(load32(place + PLACE.context) == 0):
         return False
     context = load64(cell + EVENT.context)
-    period = load32(load64(context + CONTEXT.control) + CONTROL.period)
-    forks = load64(read64(cell + EVENT.threads) + THREADS.forks)
-    return load64(place + PLACE.told) != period | read64(context + CONTEXT.reader) | (forks << 48)
+    if load64(place + PLACE.told) != reader_here(cell, context):
+        return True
+    return read64(context + CONTEXT.mode) == MODE_OVERWRITE and load64(place + PLACE.page) != page_here(context)

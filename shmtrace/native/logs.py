@@ -22,11 +22,11 @@ from .access import (
     text_type,
     type_of,
 )
-from .calls import attach_late, call_python, is_on, needs_telling, stays_off
+from .calls import attach_late, call_python, is_on, needs_telling, page_here, reader_here, stays_off
 from .entry import emit
-from .intrinsics import likely, load64
-from .lanes import copy_short, inlined
-from .places import EVENT, U32_MASK, PyThreadState_Get, find_place, place_word
+from .intrinsics import likely, load64, read64, store64
+from .lanes import CONTEXT, MODE_OVERWRITE, copy_short, inlined
+from .places import EVENT, PLACE, U32_MASK, PyThreadState_Get, find_place, place_word
 
 LOG_BYTES = 512  # longer ones are packed by Python
 LOG_NAME, LOG_SPAN, LOG_CONTEXT, ID_LOG = wire.LOG_NAME, wire.LOG_SPAN, wire.LOG_CONTEXT, wire.ID_LOG
@@ -112,6 +112,24 @@ def pack_log(args: int, count: int, names: int, word: int, at: int, end: int) ->
         if at != 0:
             at = pack_value(at, end, load64(args + 8 + 8 * number))
     return at
+
+
+def log_needs_telling(self: int, _: int) -> int:
+    """METH_NOARGS: whether the user's context is to be told."""
+    cell = held_by(self)
+    place = find_place(cell, PyThreadState_Get())
+    return boolean(place != 0 and needs_telling(cell, place))
+
+
+def log_told(self: int, _: int) -> int:
+    """METH_NOARGS: it was told just now."""
+    cell = held_by(self)
+    place = find_place(cell, PyThreadState_Get())
+    if place != 0:
+        context = load64(cell + EVENT.context)
+        store64(place + PLACE.told, reader_here(cell, context))
+        store64(place + PLACE.page, page_here(context) if read64(context + CONTEXT.mode) == MODE_OVERWRITE else 0)
+    return boolean(True)
 
 
 def log_call(self: int, args: int, count: int, names: int) -> int:

@@ -234,6 +234,7 @@ def renew_place(cell: int, before: int, context: int, state: int) -> int:
             store64(place + PLACE.current, load64(before + PLACE.current))
             store32(place + PLACE.context, load32(before + PLACE.context))
             store64(place + PLACE.told, load64(before + PLACE.told))
+            store64(place + PLACE.page, load64(before + PLACE.page))
     if CONTEXT_AT == 0:
         whose = new_reference(py_none())
     elif is_mine:

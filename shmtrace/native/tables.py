@@ -239,6 +239,7 @@ class PLACE:
     value: U64 = 48  # address of the ContextVar's value, if it was found at the root of the Context's variables, else 0
     size: U32 = 56  # of that root
     at: U32 = 60  # offset in it of the value
+    page: U64 = 64  # in which the user's context was told (calls.py, `page_here`): a flight recorder forgets pages
 
 
 class RESERVATION:
@@ -281,7 +282,7 @@ FIELD_BYTES = 8
 THREADS_BYTES = 128
 HERE_BYTES = 40
 DESK_BYTES = 48
-PLACE_BYTES = 64
+PLACE_BYTES = 72
 PLACE_SPANS = 30  # that a new one has room for
 SPANS_AT_ONCE = 256  # numbers that a task takes from the process'
 FIELDS_MAX = 64  # that the code handles

@@ -17,7 +17,7 @@ from .desk import end_record
 from .entry import begin_record, try_harder
 from .intrinsics import likely, load64, read64, store64
 from .lanes import CONTEXT, FULL, RECORD_BYTES, REFUSED, padded
-from .logs import log_call
+from .logs import log_call, log_needs_telling, log_told
 from .places import EVENT, PLACE_WORD_BYTES, PyThreadState_Get, find_place, place_word
 from .spans import (
     span_begin,
@@ -116,5 +116,5 @@ def count_bad(self: int, _: int) -> int:
 
 TYPED_ENTRIES = (
     tracepoint_call, counter_call, body_write, count_bad, span_enter, span_exit, span_begin_call, span_begin,
-    span_finish, log_call, span_call, span_use, use_call, use_end, use_get,
+    span_finish, log_call, log_needs_telling, log_told, span_call, span_use, use_call, use_end, use_get,
 )  # fmt: skip
