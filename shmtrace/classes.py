@@ -83,12 +83,16 @@ def _find(segment: Segment, name: str, fields: str, kind: str) -> EventClass | N
     for found in classes(segment):
         if found.conflicts(name, kind, fields):
             raise TracepointConflict(
-                f"{name!r} of channel {segment.name!r} is {found.kind} ({found.fields}) already, "
-                f"not {kind} ({fields}): give it another name"
+                f"{name!r} of channel {segment.name!r} is {_shown(found.kind, found.fields)} already, "
+                f"not {_shown(kind, fields)}: give it another name"
             )
         if (found.name, found.kind) == (name, kind):
             return found
     return None
+
+
+def _shown(kind: str, fields: str) -> str:
+    return f"{'span' if kind == 'begin' else kind} ({fields})"
 
 
 def _append(segment: Segment, name: str, fields: str, kind: str, level: int) -> EventClass:

@@ -26,10 +26,12 @@ def decorate(use: Any, function: Any) -> Any:
 
     `use` is what `span(3)` gives.  Raises TypeError if it is no function.
     """
+    if isinstance(function, (classmethod, staticmethod)):
+        return type(function)(decorate(use, function.__func__))
     span, body = span_of(use)
     if not callable(function):
         raise TypeError(f"{span.name} decorates a function, not {type(function).__name__}")
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    flags = _flags_of(function)
     if flags & COROUTINE:
         wrapped = _coroutine(use, function)
     elif flags & ASYNC_GENERATOR:
@@ -41,6 +43,15 @@ def decorate(use: Any, function: Any) -> Any:
     else:
         wrapped = _function(use, function)
     return functools.update_wrapper(wrapped, function)
+
+
+def _flags_of(function: Any) -> int:
+    """CO_... of what a call runs; 0 if that is no code of Python."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__code__"):
+        function = type(function).__call__
+    return int(getattr(getattr(function, "__code__", None), "co_flags", 0))
 
 
 def _function(use: Any, function: Any) -> Any:

@@ -272,6 +272,15 @@ class Counter(Tracepoint):
         return bool(self._body(body)) if self._is_on else False
 
 
+async def _enter(manager: Any) -> Any:
+    """`async with`: there is nothing to wait for, and the task goes on in its own context."""
+    return manager.__enter__()
+
+
+async def _exit(manager: Any, *exception: object) -> None:
+    manager.__exit__(*exception)
+
+
 class _End(Event):
     """The class of a span's ends."""
 
@@ -297,6 +306,8 @@ class _End(Event):
 
 class Span(Event):
     """A stretch of time: `with span:`, `with span(3):`, `@span`, `@span(3)`, `span.begin(3)` and `span.end()`.
+
+    `async with` is the same as `with`.
 
     Each span has a class of its own, derived from this one: the interpreter looks for `__enter__` and `__exit__` there,
     and calls builtins that it finds without making bound methods of them; it calls the span by the address at its end.
@@ -339,12 +350,14 @@ class Span(Event):
         mine.__exit__ = self._make("span_exit", METH_FASTCALL | METH_KEYWORDS, "__exit__", "*exception")
 
     def bind(self, segment: Segment | None, context: bytes) -> None:
+        if segment is not None:  # a conflict is one with what the user wrote
+            define(segment, self.name, fields=self.fields, kind=self._kind, level=self.level)
         self._end.bind(segment, context)
         super().bind(segment, context)
 
     def __call__(self, *arguments: object, **keywords: object) -> Any:
         """`with span(3):` and `@span(3)`; or `@span`, which decorates a function."""
-        if len(arguments) == 1 and not keywords and callable(arguments[0]):
+        if len(arguments) == 1 and not keywords and (callable(arguments[0]) or isinstance(arguments[0], classmethod)):
             return _decorate(self._used(self.encode((), {})), arguments[0])
         return self._used(self.encode(arguments, keywords))
 
@@ -414,6 +427,8 @@ class Span(Event):
     def __exit__(self, *exception: object) -> None:
         self.end_late(*exception)
 
+    __aenter__, __aexit__ = _enter, _exit
+
 
 class Use:
     """A span with its fields, as `span(3)` gives it: a context manager, which may be used again, and a decorator.
@@ -444,6 +459,8 @@ class Use:
             self.span.end(kind, error, traceback)
         else:
             self.span.stop(self._number, kind)
+
+    __aenter__, __aexit__ = _enter, _exit
 
     def __call__(self, function: Any) -> Any:
         return function if self._body is None else _decorate(self, function)
@@ -504,6 +521,7 @@ def _uses() -> Any:
         make = ctypes.pythonapi.PyType_GenericAlloc
         make.restype, make.argtypes = ctypes.py_object, (ctypes.py_object, ctypes.c_ssize_t)
         made.__enter__ = made.__exit__ = make(itself, 0)
+        made.__aenter__, made.__aexit__ = _enter, _exit
         words = (ctypes.c_uint64 * (tables.USES_BYTES // 8))(id(made), code["use_call"])
         _made_uses.append((words, made))
     return _made_uses[0][0]

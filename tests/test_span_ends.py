@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,58 @@ def test_a_generator_that_can_be_awaited_is_a_span_and_can_still_be(tmp_path: Pa
 
         assert asyncio.run(main()) == 17
     assert [record.kind for record in trace.named("load")] == ["begin", "end"]
+
+
+def test_whatever_is_called_is_a_span_as_long_as_it_takes(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        load, note = trace.channel.span("load"), trace.channel.tracepoint("note", where="str")
+
+        async def wait(where: str) -> str:
+            await asyncio.sleep(0)
+            note(where)
+            return where
+
+        class Waiting:
+            async def __call__(self, where: str) -> str:
+                return await wait(where)
+
+        class Work:
+            @load
+            @classmethod
+            async def of_class(cls, where: str) -> str:
+                return await wait(where)
+
+            static = load()(staticmethod(wait))
+
+        calls: list[Any] = [
+            load(functools.partial(wait, "partial")), functools.partial(load(Waiting()), "object"),
+            functools.partial(Work.of_class, "class"), functools.partial(Work().static, "static"),
+        ]  # fmt: skip
+        assert [asyncio.run(call()) for call in calls] == ["partial", "object", "class", "static"]
+    assert [record.kind for record in trace.records] == ["begin", "event", "end"] * 4
+    assert [record.span for record in trace.named("note")] == [record.span for record in trace.of_kind("begin")]
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_async_with_is_the_same(is_recorded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    async def work(load: shmtrace.tracepoint.Span, plain: shmtrace.tracepoint.Span) -> None:
+        async with load(3) as use, plain as same:
+            await asyncio.sleep(0)
+            assert same is plain
+        async with use:
+            raise KeyError
+
+    monkeypatch.delenv("SHMTRACE", raising=False)
+    with written(tmp_path / "trace") if is_recorded else contextlib.nullcontext() as trace:
+        channel = trace.channel if trace is not None else shmtrace.attach()
+        load, plain = channel.span("load", shard="u8"), channel.span("plain")
+        with pytest.raises(KeyError):
+            asyncio.run(work(load, plain))
+    if trace is not None:
+        assert [(record.kind, record.name, record.fields) for record in trace.records] == [
+            ("begin", "load", {"shard": 3}), ("begin", "plain", {}), ("end", "plain", {}), ("end", "load", {}),
+            ("begin", "load", {"shard": 3}), ("end", "load", {"exception": "KeyError"}),
+        ]  # fmt: skip
 
 
 def test_an_end_that_is_the_first_record_of_a_reader_has_its_context(channel_name: str, tmp_path: Path) -> None:

@@ -420,3 +420,17 @@ def test_a_channel_that_comes_late_is_switched_all_the_same(channel_name: str, m
     shmtrace.remove_channel(channel_name)
     with pytest.raises(shmtrace.ChannelError, match=f"nothing is switched: the channel {channel_name!r} was removed"):
         late.enable("*")
+
+
+def test_a_span_of_a_tracepoints_name_is_a_conflict_that_shows_what_was_written(channel: shmtrace.Channel) -> None:
+    channel.tracepoint("request", status="u16")
+    with pytest.raises(shmtrace.TracepointConflict) as caught:
+        channel.span("request", shard="u8")
+    assert "is event (status:u16) already, not span (shard:u8): give it another name" in str(caught.value)
+
+
+@pytest.mark.usefixtures("lenient")
+def test_what_is_told_of_a_value_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with written(tmp_path / "trace") as trace:
+        assert trace.channel.tracepoint("request", status="u16")(np.zeros((2, 2))) is False
+    assert len(capsys.readouterr().err.splitlines()) == 2  # that, and the summary
