@@ -80,6 +80,8 @@ def _generator(span: Span, body: bytes, function: Any) -> Any:
                     item = step(value)
                 except StopIteration as end:
                     return end.value
+                finally:
+                    value = None  # an exception that leaves this frame would be kept by it, and keep it
                 with steps.outside:
                     try:
                         value = yield item
@@ -101,6 +103,8 @@ def _async_generator(span: Span, body: bytes, function: Any) -> Any:
                     item = await step(value)
                 except StopAsyncIteration:
                     return
+                finally:
+                    value = None  # as above
                 with steps.outside:
                     try:
                         value = yield item

@@ -85,8 +85,8 @@ class Log(Tracepoint):
 
     __slots__ = ("needs_telling", "told")
 
-    needs_telling: Callable[[], bool]
-    told: Callable[[], bool]
+    needs_telling: Callable[[], int]
+    told: Callable[[int], bool]
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel, "log", "log", LEVELS["info"], "")
@@ -95,7 +95,7 @@ class Log(Tracepoint):
         if is_ready("typed") or self._channel.segment is not None:
             self._body = self._make("body_write", METH_O, "write")
             self.needs_telling = self._make("log_needs_telling", METH_NOARGS, "needs_telling", "/")
-            self.told = self._make("log_told", METH_NOARGS, "told", "/")
+            self.told = self._make("log_told", METH_O, "told", "whom, /")
             self.call = make_builtin(
                 functions("typed")["log_call"], self, "log", METH_FASTCALL | METH_KEYWORDS, LOG_DOC
             )
@@ -190,11 +190,12 @@ def tell_context(channel: Channel) -> None:
     if context == 0 or segment is None or not segment.u32(CONTROL.recording):
         return
     log = log_of(channel)
-    if log.needs_telling():
+    whom = log.needs_telling()
+    if whom:
         fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
         fields.update(place.fields.get({}))
         if log.write(fields):
-            log.told()
+            log.told(whom)
 
 
 assert layout.width_of(PLACE, "context") == 4

@@ -26,7 +26,7 @@ from .notes import say
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Any, Self
 
     from .channel import Channel
@@ -41,7 +41,7 @@ CALL_DOC = """{name}($self, {arguments})
 
 Record one event.  Returns True if it was recorded."""
 
-_sites: set[tuple[object, int]] = set()
+_sites: set[tuple[object, int, str]] = set()
 _off = (ctypes.c_uint32 * 1)()  # the switch of what cannot be recorded
 
 
@@ -64,6 +64,19 @@ def is_strict() -> bool:
     if strict is not None:
         return strict not in {"", "0"}
     return "PYTEST_VERSION" in os.environ or "PYTEST_CURRENT_TEST" in os.environ
+
+
+def _users_frame() -> FrameType:
+    """The innermost frame that is not ours."""
+    frame = sys._getframe(1)  # noqa: SLF001
+    while frame.f_back is not None and _is_ours(frame):
+        frame = frame.f_back
+    return frame
+
+
+def _is_ours(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__")
+    return isinstance(module, str) and module.startswith("shmtrace.")
 
 
 def check_event_name(name: object) -> str:
@@ -187,21 +200,25 @@ class Event(_Handle):
         """Called by the jitted code with arguments that it did not understand."""
         raise NotImplementedError
 
-    def _wrong(self, error: WrongArguments, depth: int = 2) -> None:
+    def _wrong(self, error: WrongArguments) -> None:
         """Count, and tell."""
         if self._is_on:
             self._count()
-        self._tell(error, depth + 1)
+        self._tell(error, "not recorded: ")
 
-    def _tell(self, error: WrongArguments, depth: int = 2) -> None:
+    def _tell(self, error: WrongArguments, what: str = "") -> None:
         """Say it once a call site; or raise, where the user wants that."""
         if self.read(EVENT.strict):
             raise error.kind(str(error)) from None
-        frame = sys._getframe(depth)  # noqa: SLF001
-        site = (frame.f_code, frame.f_lasti)
+        frame = _users_frame()
+        site = (
+            frame.f_code,
+            frame.f_lineno,
+            self.name,
+        )  # f_lasti is another one once Python 3.11 has specialised a call
         if site not in _sites and len(_sites) < MOST_SITES:
             _sites.add(site)
-            say(f"{frame.f_code.co_filename}:{frame.f_lineno}: not recorded: {error}")
+            say(f"{frame.f_code.co_filename}:{frame.f_lineno}: {what}{error}")
 
     def _count(self) -> None:
         """A record is refused for its arguments."""
@@ -281,6 +298,12 @@ async def _exit(manager: Any, *exception: object) -> None:
     manager.__exit__(*exception)
 
 
+def _is_exception(value: object) -> bool:
+    """Whether a span can end with it."""
+    kind = value if isinstance(value, type) else type(value)
+    return value is None or issubclass(kind, BaseException)
+
+
 class _End(Event):
     """The class of a span's ends."""
 
@@ -292,15 +315,16 @@ class _End(Event):
 
     def _refuse(self, *arguments: object, **keywords: object) -> bool:
         """Called with keywords; or with what is no exception, and then the span has ended already."""
-        wanted = f"{self.name}: end takes an exception or its type"
-        if not keywords:
-            self._tell(WrongArguments(TypeError, f"{wanted}, not {type(arguments[0]).__name__}"))
-            return False
-        if not arguments and "exception" in keywords:
-            arguments = (keywords.pop("exception"),)
-        self._span.end(*arguments)
         if keywords:
-            self._tell(WrongArguments(TypeError, f"{wanted}, not {', '.join(keywords)}"))
+            value = keywords.pop("exception", arguments[0] if arguments else None)
+            self._span.end(value if _is_exception(value) else None)
+            if not keywords and _is_exception(value):
+                return False
+            given = ", ".join(keywords) or type(value).__name__
+        else:
+            given = type(arguments[0]).__name__
+        if self._is_on or self.read(EVENT.strict):
+            self._tell(WrongArguments(TypeError, f"{self.name}: end takes an exception or its type, not {given}"))
         return False
 
 
@@ -326,8 +350,8 @@ class Span(Event):
         self._end = _End(self, channel, name, level)
         self._set(EVENT.other, address_of(self._end.cell))
         self._use: Callable[[bytes], Any] | None = None
-        self._calls = (Span.__call__.__get__(self), _decorate, channel.tell_context)
-        for at, call in zip((EVENT.slow, EVENT.decorate, EVENT.tell), self._calls, strict=True):
+        self._calls = (Span.__call__.__get__(self), _decorate, channel.tell_context, self._too_long)
+        for at, call in zip((EVENT.slow, EVENT.decorate, EVENT.tell, EVENT.long), self._calls, strict=True):
             self._set(at, id(call))
 
     def finish(self) -> None:
@@ -370,29 +394,34 @@ class Span(Event):
         try:
             return self._encode(arguments, keywords, wire.KIND_BYTES["begin"])
         except WrongArguments as error:
-            self._wrong(error, 3)
+            self._wrong(error)
             return None
 
     def _refuse(self, *arguments: object, **keywords: object) -> bool:
-        """Begin the span after all, or say what is wrong; of a use that is too long by now, too."""
-        if len(arguments) == 1 and type(arguments[0]) is _made_uses[0][1]:
-            body: bytes | None = span_of(arguments[0])[1]
-        else:
-            body = self.encode(arguments, keywords)
+        """Begin the span after all, or say what is wrong."""
+        body = self.encode(arguments, keywords)
         return body is not None and self.start(body) != 0
+
+    def _too_long(self, use: Any) -> None:
+        """A use was made for a channel that took more."""
+        self._is_too_long(span_of(use)[1])
+
+    def _is_too_long(self, body: bytes) -> bool:
+        try:
+            self._check_size(wire.KIND_BYTES["begin"] + len(body))
+        except WrongArguments as error:
+            self._wrong(error)
+            return True
+        return False
 
     def start(self, body: bytes | None) -> int:
         """Begin with fields that are encoded; the span's number, 0: it is not recorded."""
         if body is None or not ((self._is_on and hasattr(self, "_start")) or self._is_attached_late()):
             return 0
-        head = bytes(wire.KIND_BYTES["begin"])
-        try:
-            self._check_size(len(head) + len(body))  # it may be a use's, which was made for another channel
-        except WrongArguments as error:
-            self._wrong(error, 3)
+        if self._is_too_long(body):  # it may be a use's, which was made for another channel
             return 0
         self._channel.tell_context()
-        return int(self._start(head + body))
+        return int(self._start(bytes(wire.KIND_BYTES["begin"]) + body))
 
     def stop(self, number: int, kind: type[BaseException] | None) -> None:
         """End the span of this number."""

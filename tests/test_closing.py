@@ -246,4 +246,4 @@ def test_a_span_with_fields_that_are_too_long_for_another_channel_is_refused_the
     assert begun(small, tmp_path / "b") == ["short"]
     assert (large.missed, small.stats()["missed"]["bad_arguments"]) == (0, 3)
     said = capsys.readouterr().err
-    assert said.count("load: a record of 10017 bytes: this channel takes at most ") == 3
+    assert said.count(f"{__file__}:") == said.count("load: a record of 10017 bytes: this channel takes at most ") == 3

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import types
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,7 @@ from shmtrace.reader import columns
 from written import written
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
     from pathlib import Path
 
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in production, where a wrong call must not raise."""
     monkeypatch.setenv("SHMTRACE_STRICT", "0")
+    monkeypatch.setattr("shmtrace.tracepoint._sites", set())  # nothing was told yet
 
 
 @pytest.mark.parametrize("way", ["end", "exit", "use"])
@@ -46,8 +49,13 @@ def test_what_a_span_ends_with_is_an_exception_its_type_or_refused(
     assert [record.fields.get("exception") for record in trace.of_kind("end")] == [
         None, "ValueError", "ValueError", None, None, None, None, None,
     ]  # fmt: skip
-    said = capsys.readouterr().err
-    assert said.count("load: end takes an exception or its type, not str") == 1, "once a call site"
+    said = [line for line in capsys.readouterr().err.splitlines() if "load: end takes an exception" in line]
+    if way == "use":  # it is an exception that `with` passes, and nobody else is to call it
+        assert said == []
+    else:
+        (line,) = said  # once a call site
+        assert line.startswith(f"shmtrace: {__file__}:")
+        assert line.endswith("not str")
 
 
 def test_where_the_user_is_strict_that_is_a_type_error_and_the_span_has_ended(tmp_path: Path) -> None:
@@ -60,9 +68,14 @@ def test_where_the_user_is_strict_that_is_a_type_error_and_the_span_has_ended(tm
         with pytest.raises(TypeError, match="load: end takes an exception or its type, not reason"):
             load.end(reason="failed")
         load.begin()
+        with pytest.raises(TypeError, match="load: end takes an exception or its type, not str"):
+            load.end(exception="failed")
+        load.begin()
         load.end(exception=KeyError)
-    assert [record.kind for record in trace.named("load")] == ["begin", "end"] * 3
-    assert [record.fields.get("exception") for record in trace.of_kind("end")] == [None, None, "KeyError"]
+    assert [record.kind for record in trace.named("load")] == ["begin", "end"] * 4
+    assert [record.fields.get("exception") for record in trace.of_kind("end")] == [None, None, None, "KeyError"]
+    with pytest.raises(TypeError, match="load: end takes an exception or its type, not str"):
+        load.end("failed")  # whether somebody reads or not
 
 
 def test_a_span_ends_through_another_object_of_its_definition(tmp_path: Path) -> None:
@@ -128,6 +141,50 @@ def end(generator: Generator[int, None, None]) -> None:
 def end_async(main: Callable[[], Any]) -> None:
     with pytest.raises(GeneratorExit):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["generator", "async generator"])
+def test_what_a_generator_holds_is_gone_when_it_was_left(kind: str, tmp_path: Path) -> None:
+    class Batch:
+        """Can be referred to weakly."""
+
+    def steps(_batch: Batch) -> Iterator[int]:
+        yield 1
+
+    async def async_steps(_batch: Batch) -> AsyncIterator[int]:
+        yield 1
+
+    async def leave(generator: AsyncGenerator[int, None]) -> None:
+        await anext(generator)
+        await generator.aclose()
+
+    gc.disable()
+    try:
+        with written(tmp_path / "trace") as trace:
+            batch, load = Batch(), trace.channel.span("load")
+            reference = weakref.ref(batch)
+            if kind == "generator":
+                generator = load(steps)(batch)
+                next(generator)
+                generator.close()
+                del generator
+            else:
+                asyncio.run(leave(load(async_steps)(batch)))
+            del batch
+            assert reference() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_use_is_no_value_of_a_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with written(tmp_path / "trace") as trace:
+        load, other = trace.channel.span("load", shard="u32"), trace.channel.span("other", text="str")
+        assert load.begin(load(3)) is False
+        assert other.begin(load(3)) is False
+        assert trace.channel.stats()["missed"]["bad_arguments"] == 2
+    assert trace.of_kind("begin") == []
+    assert capsys.readouterr().err.count("not recorded: ") == 2
 
 
 def test_a_generator_that_goes_on_when_it_is_closed_is_told_so(tmp_path: Path) -> None:
@@ -273,10 +330,14 @@ def test_a_kernels_end_without_a_begin_ends_no_span_of_another_name(tmp_path: Pa
             kernel(300)
             kernel(3)
             note(1)
-    numbers = {record.name: record.span for record in trace.of_kind("begin")}
+        with load(7):  # a kernel ends what a kernel began
+            kernel(301)
+            note(2)
+    numbers = {str(record.fields.get("shard", "outer")): record.span for record in trace.of_kind("begin")}
     assert [(record.name, record.span) for record in trace.records if record.kind in {"event", "end"}] == [
-        ("note", numbers["outer"]), ("load", None), ("note", numbers["load"]), ("load", numbers["load"]),
+        ("note", numbers["outer"]), ("load", None), ("note", numbers["3"]), ("load", numbers["3"]),
         ("note", numbers["outer"]), ("outer", numbers["outer"]),
+        ("note", numbers["7"]), ("load", None), ("note", numbers["7"]), ("load", numbers["7"]),
     ]  # fmt: skip
     assert [int(span) for batch in columns.read(trace.directory) for span in batch.span] == [
         record.span or 0 for record in trace.records

@@ -23,6 +23,8 @@ import commands
 import shmtrace
 from shmtrace import place
 from shmtrace.export.text import json_line
+from shmtrace.layout import CONTROL
+from shmtrace.log import Log
 from shmtrace.native.tables import PLACE
 from written import written
 
@@ -678,6 +680,35 @@ def test_a_context_that_was_set_while_nobody_read_is_told_to_who_reads_later(cha
         records = [record for record in shmtrace.read(tmp_path / str(number)) if record.kind == "event"]
         assert [record.fields for record in records] == [{"number": number, "request_id": "early"}]
     shmtrace.remove_channel(channel_name)
+
+
+def test_a_reader_that_comes_while_a_context_is_told_is_told_too(
+    channel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = shmtrace.create_channel(channel_name, mode="overwrite")
+    segment, step = channel.segment, channel.tracepoint("step")
+    assert segment is not None
+    write = Log.write
+
+    def write_and_change(log: Log, fields: dict[object, object]) -> bool:
+        done = write(log, fields)
+        if not changed:
+            changed.append(segment.u32(CONTROL.period))
+            segment.set_u32(CONTROL.period, changed[0] + 1)  # as a reader does that comes
+        return done
+
+    changed: list[int] = []
+    monkeypatch.setattr(Log, "write", write_and_change)
+    with channel.context(request_id="r-17"):
+        before = told(channel, tmp_path / "before")
+        step()
+        assert told(channel, tmp_path / "after") == before + 1
+    shmtrace.remove_channel(channel_name)
+
+
+def told(channel: shmtrace.Channel, directory: Path) -> int:
+    """Records, those counted that define contexts."""
+    return channel.snapshot(directory) - sum(record.kind != "loss" for record in shmtrace.read(directory))
 
 
 def test_a_worker_killed_inside_a_span_leaves_it_open_with_its_last_events(tmp_path: Path) -> None:

@@ -434,3 +434,14 @@ def test_what_is_told_of_a_value_is_one_line(tmp_path: Path, capsys: pytest.Capt
     with written(tmp_path / "trace") as trace:
         assert trace.channel.tracepoint("request", status="u16")(np.zeros((2, 2))) is False
     assert len(capsys.readouterr().err.splitlines()) == 2  # that, and the summary
+
+
+@pytest.mark.usefixtures("lenient")
+def test_a_call_site_is_one_also_when_the_interpreter_has_specialised_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with written(tmp_path / "trace") as trace:
+        request: Any = trace.channel.tracepoint("request", status="u8")
+        for _ in range(100):
+            request("x")
+    assert capsys.readouterr().err.count("not recorded") == 1

@@ -27,7 +27,7 @@ class _MethodDef(ctypes.Structure):
     )
 
 
-_definitions: dict[tuple[int, str, str], _MethodDef] = {}
+_definitions: dict[tuple[int, str, int, str], _MethodDef] = {}
 _new = ctypes.pythonapi.PyCFunction_NewEx
 _new.restype = ctypes.py_object
 _new.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
@@ -38,10 +38,11 @@ def make_builtin(address: int, owner: object, name: str, flags: int, doc: str) -
 
     `doc` begins with the signature, "name($self, argument, /)", a line of two dashes and an empty line, for `inspect`.
     """
-    definition = _definitions.get((address, name, doc))
+    key = address, name, flags, doc
+    definition = _definitions.get(key)
     if definition is None:
         definition = _MethodDef(name.encode(), address, flags, doc.encode())
-        _definitions[address, name, doc] = definition
+        _definitions[key] = definition
     builtin: Callable[..., Any] = _new(ctypes.addressof(definition), owner, None)
     return builtin
 

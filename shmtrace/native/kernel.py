@@ -84,8 +84,9 @@ def find_alike(text: int, table: int) -> int:
             cell = load64(known + KNOWN.cell)
             context = context_of_cell(cell, load64(known + KNOWN.is_channel))
             control = load64(context + CONTEXT.control)
-            is_off = control == 0 or load64(context + CONTEXT.recording) != control + CONTROL.recording
-            if is_off and load64(context + CONTEXT.pending) == 0:
+            if control != 0 and load64(context + CONTEXT.recording) != control + CONTROL.recording:
+                control = 0  # it was attached once
+            if control == 0 and load64(context + CONTEXT.pending) == 0:
                 off = cell
             elif found == 0:
                 found, channel = cell, control

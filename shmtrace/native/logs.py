@@ -23,7 +23,7 @@ from .access import (
     type_of,
 )
 from .calls import attach_late, call_python, is_on, needs_telling, page_here, reader_here, stays_off
-from .entry import emit
+from .entry import PyLong_FromLong, emit
 from .intrinsics import likely, load64, read64, store64
 from .lanes import CONTEXT, MODE_OVERWRITE, copy_short, inlined
 from .places import EVENT, PLACE, U32_MASK, PyThreadState_Get, find_place, place_word
@@ -115,19 +115,20 @@ def pack_log(args: int, count: int, names: int, word: int, at: int, end: int) ->
 
 
 def log_needs_telling(self: int, _: int) -> int:
-    """METH_NOARGS: whether the user's context is to be told."""
+    """METH_NOARGS: whom the user's context is to be told, for `log_told`; 0: it is told already."""
     cell = held_by(self)
     place = find_place(cell, PyThreadState_Get())
-    return boolean(place != 0 and needs_telling(cell, place))
+    needed = place != 0 and needs_telling(cell, place)
+    return PyLong_FromLong(reader_here(cell, load64(cell + EVENT.context)) if needed else 0)
 
 
-def log_told(self: int, _: int) -> int:
-    """METH_NOARGS: it was told just now."""
+def log_told(self: int, whom: int) -> int:
+    """METH_O: it was told just now.  Another reader may have come meanwhile."""
     cell = held_by(self)
     place = find_place(cell, PyThreadState_Get())
     if place != 0:
         context = load64(cell + EVENT.context)
-        store64(place + PLACE.told, reader_here(cell, context))
+        store64(place + PLACE.told, integer(whom))
         store64(place + PLACE.page, page_here(context) if read64(context + CONTEXT.mode) == MODE_OVERWRITE else 0)
     return boolean(True)
 

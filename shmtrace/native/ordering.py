@@ -12,6 +12,7 @@ ROWS, SPANS, OPEN, OPEN_BYTES = frozen(shared.ROWS), frozen(shared.SPANS), froze
 KIND_BEGIN, KIND_END, KIND_CONTEXT = shared.KIND_BEGIN, shared.KIND_END, shared.KIND_CONTEXT
 KIND_FUNCTION, KIND_CALL, KIND_UNWIND = shared.KIND_FUNCTION, shared.KIND_CALL, shared.KIND_UNWIND
 NOBODY, MOST_PASSED, BY_THREAD = shared.NOBODY, shared.MOST_PASSED, wire.BY_THREAD
+FIRST_NAMELESS = shared.FIRST_NAMELESS
 NUMBER_BYTES = 4  # of a function
 
 
@@ -136,12 +137,15 @@ def end_call(calls: int, identity: int, function: int) -> int:
 
 @apart
 def innermost_of(spans: int, index: int, name: int) -> int:
-    """The number of the innermost of a thread's open spans that bears this name; 0: none.  `index` is the last one."""
+    """The number of the innermost of a thread's open spans that a kernel began under this name; 0: none.
+
+    `index` is the thread's last one.
+    """
     for _ in range(MOST_PASSED):
         if index < 0:
             return 0
         entry = entry_at(spans, index)
-        if load64(entry + OPEN.name) == name:
+        if load64(entry + OPEN.name) == name and load64(entry + OPEN.number) >= FIRST_NAMELESS:
             return load64(entry + OPEN.number)
         index = load64(entry + OPEN.before)
     return 0

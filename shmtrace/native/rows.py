@@ -160,6 +160,7 @@ FIRST_KEY, LAST_KEY = BIAS, ~BIAS
 KIND_EVENT, KIND_BEGIN, KIND_END, KIND_COUNTER, KIND_LOG, KIND_LOSS, KIND_CONTEXT = range(7)
 KIND_FUNCTION, KIND_CALL, KIND_RETURN, KIND_UNWIND = range(7, 11)  # nothing is above these
 NOBODY = 0  # the process of writers that are not known
+FIRST_NAMELESS = 1 << 32  # spans without a number of their own get one from here on, above all that are in a record
 MOST_PASSED = 1 << 10  # calls or spans without an end that are looked through for the one that ends
 WIDE = 32  # bytes that are copied at a time; what they are copied to has so much room behind it
 LOG_HEAD_BYTES = 9  # ahead of a log's map: span u32, context u32, level u8

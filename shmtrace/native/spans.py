@@ -13,7 +13,6 @@ from .access import (
     held_by,
     integer,
     new_reference,
-    pointer_out,
     py_none,
     py_true,
 )
@@ -112,15 +111,10 @@ def end_failed(cell: int, error: int, word: int, head: int) -> bool:
     kind, length = exception_type(error), 0
     body = body_buffer()
     do.put64(body, word)
-    if kind != 0:
+    if kind != 0:  # whoever calls `__exit__` may pass anything
         length = copy_name(body + head, kind, NAME_BYTES)
     do.put64(body + head + length, 0)
     result = write(cell, body, head + length + 1)
-    if result != 0 and kind == 0:
-        Py_DecRef(result)
-        argument = pointer_out()
-        do.put64(argument, error)
-        result = call_python(cell, argument, 1, 0)  # it says so
     if result != 0:
         Py_DecRef(result)
     return result != 0
@@ -276,11 +270,14 @@ def span_exit(self: int, args: int, count: int, names: int) -> int:
     cell = held_by(self)
     if not likely(names == 0):
         return call_python(read64(cell + EVENT.other), args, count, names)
+    kind = load64(args) if count > 0 else 0
+    if kind == py_none():
+        kind = 0
+    if not likely(kind == 0):
+        kind = exception_type(kind)
     # what began through another object of this class is not counted here
-    if load64(cell + EVENT.open) != 0 or is_on(cell):
-        kind = load64(args) if count > 0 else 0
-        if kind == py_none():
-            kind = 0
-        if not end_span(cell, load64(cell + EVENT.id), 32, kind):
-            return 0
+    if (load64(cell + EVENT.open) != 0 or is_on(cell)) and not end_span(cell, load64(cell + EVENT.id), 32, kind):
+        return 0
+    if kind == 0 and count > 0 and not likely(load64(args) == py_none()):
+        return call_python(read64(cell + EVENT.other), args, 1, 0)
     return boolean(False)

@@ -114,7 +114,8 @@ class EVENT:
     slow: U64 = 96  # PyObject *: called with the arguments of a `span(...)` that the code does not understand
     decorate: U64 = 104  # PyObject *: called with a USE and a function
     tell: U64 = 112  # PyObject *: called with nothing where the reader is to be told the user's context
-    plain: U64 = 120  # of a hook: not 0: the last call was recorded in the plain way
+    long: U64 = 120  # PyObject *: called with a USE whose fields are too long for the channel as it is now
+    plain: U64 = 128  # of a hook: not 0: the last call was recorded in the plain way
 
 
 class USE:
@@ -267,7 +268,7 @@ RING_BYTES = 24
 PACKING_BYTES = 96
 COPY_BYTES = 40
 RESERVATION_BYTES = 32
-EVENT_BYTES = 128
+EVENT_BYTES = 136
 USE_BYTES = 32
 USE_ROOM = 80  # bytes of fields that there is room for in each USE
 USES_BYTES = 32

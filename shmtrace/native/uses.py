@@ -23,7 +23,7 @@ from .access import (
     set_count,
     type_of,
 )
-from .calls import PyObject_Vectorcall, attach_late, call_python, fits, is_on, needs_telling, stays_off
+from .calls import PyObject_Vectorcall, attach_late, fits, is_on, needs_telling, stays_off
 from .intrinsics import frozen, likely, load64, read64, store64
 from .lanes import CONTEXT, apart, inlined, padded
 from .places import BEGIN_BYTES, EVENT, own_place
@@ -131,7 +131,7 @@ def refuse_use(cell: int, use: int) -> int:
     do.cold()
     arguments = arguments_buffer()
     store64(arguments, use)
-    result = call_python(cell, arguments, 1, 0)
+    result = PyObject_Vectorcall(read64(cell + EVENT.long), arguments, 1, 0)
     if result == 0:
         return -1
     Py_DecRef(result)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..native.rows import KIND_UNWIND, SPANS, WIDE
+from ..native.rows import FIRST_NAMELESS, KIND_UNWIND, SPANS, WIDE
 from .batch import KINDS, RESERVED_CLASSES, Batch, function_body, function_classes
 from .contexts import ENTRY_BYTES, MOST_BYTES
 from .functions import DEFINES, FIRST_NUMBER, MOST_CALLS, MOST_NUMBERS, Names, unknown
 from .functions import KINDS as STEPS
 from .rows import COLUMNS, Growing, Numbered, OpenSpans
-from .spans import FIRST_NAMELESS, MOST_SPANS
+from .spans import MOST_SPANS
 from .threads import Threads
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import itertools
 from typing import TYPE_CHECKING, TypeAlias
 
 from .. import wire
-from ..native.rows import MOST_PASSED
+from ..native.rows import FIRST_NAMELESS, MOST_PASSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,6 @@ __all__ = ["OpenSpan", "Spans"]
 
 MOST_SPANS = 1 << 16  # open at a time, in all processes together
 OWN_NUMBERS_BITS = 44  # of several traces each numbers spans and calls in a range of its own
-FIRST_NAMELESS = 1 << 32  # spans without a number of their own get one from here on, above all that are in a record
 
 # Host, pid, start time of the process, number of a span or thread.
 _Key: TypeAlias = "tuple[str | None, int | None, int | None, int]"
@@ -80,10 +79,10 @@ class Spans:
         return self._open.get(_key(record, next(reversed(numbers)))) if numbers else None
 
     def _innermost_of(self, record: Record) -> OpenSpan | None:
-        """The same, among those that bear the record's name."""
+        """The same, among those that a kernel began under the record's name."""
         for number in itertools.islice(reversed(self._threads.get(_thread(record), {})), MOST_PASSED):
             span = self._open[_key(record, number)]
-            if span.begin.name == record.name:
+            if number >= FIRST_NAMELESS and span.begin.name == record.name:
                 return span
         return None
 
