@@ -211,11 +211,8 @@ class Event(_Handle):
         if self.read(EVENT.strict):
             raise error.kind(str(error)) from None
         frame = _users_frame()
-        site = (
-            frame.f_code,
-            frame.f_lineno,
-            self.name,
-        )  # f_lasti is another one once Python 3.11 has specialised a call
+        # not f_lasti, which changes when Python 3.11 specialises a call
+        site = (frame.f_code, frame.f_lineno, self.name)
         if site not in _sites and len(_sites) < MOST_SITES:
             _sites.add(site)
             say(f"{frame.f_code.co_filename}:{frame.f_lineno}: {what}{error}")
