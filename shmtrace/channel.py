@@ -86,16 +86,8 @@ class Channel(_Handle):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_attachment",
-        "_fifo",
-        "_last_attachment",
-        "event",
-        "events",
-        "is_ambient",
-        "log",
-        "name",
-    )
+        "__weakref__", "_attachment", "_fifo", "_last_attachment", "event", "events", "is_ambient", "log", "name"
+    )  # fmt: skip
 
     event: Callable[[Any], bool]
     log: Callable[..., bool]
@@ -292,7 +284,8 @@ class Channel(_Handle):
 
         number = None if level is None else level_number(level)
         check_pattern(pattern)
-        self.attach_pending()
+        if os.path.exists(segment_path(self.name)):  # else it may still come: only an event gives it up
+            self.attach_pending()
         return switch(self.segment, pattern, rule, number) if self.segment is not None else 0
 
     def reserve(self, size: int) -> Reservation:

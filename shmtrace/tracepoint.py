@@ -161,13 +161,14 @@ class Event(_Handle):
 
     def bind(self, segment: Segment | None, context: bytes) -> None:
         """The channel is another one now: attached, or closed.  Raises TracepointConflict, TooManyTracepoints."""
-        if segment is None:
-            self._set(EVENT.context, address_of(context))
-            return
+        if segment is not None:
+            self._define(segment)
+        self._set(EVENT.context, address_of(context))
+
+    def _define(self, segment: Segment) -> None:
         found = define(segment, self.name, fields=self.fields, kind=self._kind, level=self.level)
         self._set(EVENT.id, found.id)
         self._set(EVENT.enabled, switch_address(segment, found))
-        self._set(EVENT.context, address_of(context))
 
     def _make(self, entry: str, flags: int, name: str, arguments: str = "blob, /") -> Callable[..., Any]:
         """A builtin of ours."""
@@ -371,10 +372,10 @@ class Span(Event):
         mine.__exit__ = self._make("span_exit", METH_FASTCALL | METH_KEYWORDS, "__exit__", "*exception")
 
     def bind(self, segment: Segment | None, context: bytes) -> None:
-        if segment is not None:  # a conflict is one with what the user wrote
-            define(segment, self.name, fields=self.fields, kind=self._kind, level=self.level)
+        if segment is not None:
+            self._define(segment)  # first: a conflict is one with what the user wrote
         self._end.bind(segment, context)
-        super().bind(segment, context)
+        self._set(EVENT.context, address_of(context))
 
     def __call__(self, *arguments: object, **keywords: object) -> Any:
         """`with span(3):` and `@span(3)`; or `@span`, which decorates a function."""

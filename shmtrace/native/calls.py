@@ -67,13 +67,18 @@ def fits(cell: int, size: int) -> bool:
 
 
 @apart
-def refuse(cell: int) -> None:
-    """A record is refused for its arguments, which is counted."""
+def count_refused(context: int) -> None:
+    """A record is refused for its arguments."""
     do.cold()
-    context = load64(cell + EVENT.context)
     if read64(context + CONTEXT.cpu_slots) != 0:
         slot = slot_of(context, current_cpu(context))
         do.add64(read64(context + CONTEXT.cpus) + slot * LINE_BYTES + CPU.missed_bad_arguments, 1)
+
+
+@inlined
+def refuse(cell: int) -> None:
+    """The same, of the cell's channel as it is now."""
+    count_refused(load64(cell + EVENT.context))
 
 
 @inlined

@@ -10,22 +10,19 @@ from __future__ import annotations
 from . import intrinsics as do
 from . import tables
 from .access import Py_DecRef, PyErr_Clear, PyErr_SetInterrupt, held_by
+from .calls import count_refused
 from .desk import begin_at_length
 from .entry import PyEval_RestoreThread, PyEval_SaveThread, PyObject_CallOneArg
 from .intrinsics import frozen, load32, load64, read64, store64
 from .lanes import (
     CONTEXT,
     CONTROL,
-    CPU,
     FULL,
-    LINE_BYTES,
     MONOTONIC,
     REFUSED,
     apart,
-    current_cpu,
     inlined,
     monotonic,
-    slot_of,
 )
 from .loader import THREAD_STATE
 from .waiting import count_timeout, may_wait, wait_for_page
@@ -192,8 +189,7 @@ def kernel_begin(context: int, identifier: int, size: int, out: int) -> int:
 def kernel_refuse(context: int) -> int:
     """The arguments cannot be recorded: an integer that is too great for its field, or too many bytes.  Counted."""
     if load32(load64(context + CONTEXT.recording)) != 0:
-        slot = slot_of(context, current_cpu(context))
-        do.add64(read64(context + CONTEXT.cpus) + slot * LINE_BYTES + CPU.missed_bad_arguments, 1)
+        count_refused(context)
     return 0
 
 

@@ -8,12 +8,16 @@ import json
 import os
 import pstats
 import random
+import shutil
 import sys
 import threading
 import time
 import types
+import venv
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import llvmlite
 import pytest
 
 import shmtrace
@@ -28,7 +32,6 @@ from test_desk import scribble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from instrument.recorded import Recorded
     from shmtrace.reader import Record
@@ -455,6 +458,35 @@ def test_without_the_variable_the_pth_file_does_nothing(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import sys\nassert 'shmtrace' not in sys.modules\n")
     done = command("run", "-o", tmp_path / "trace", tmp_path / "program.py")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_where_numba_is_found_too_late_one_line_says_so(late: bool, channel_name: str, tmp_path: Path) -> None:  # noqa: FBT001
+    """Python learns of numba's directory after the file that calls us, or when it has started."""
+    venv.create(tmp_path / "venv")
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    own, numbas = Path(bridge.__file__).parents[2], str(Path(llvmlite.__file__).parents[1])
+    (packages / "a.pth").write_text(f"{own}\n")
+    shutil.copy(own / "shmtrace" / "instrument" / "functions.pth", packages / "shmtrace-functions.pth")
+    if not late:
+        (packages / "z.pth").write_text(f"{numbas}\n")
+    program = (
+        f"import sys; sys.path.append({numbas!r})\nimport shmtrace\n"
+        "def work(): return shmtrace.attach().event(b'once')\nprint(work())"
+    )
+    channel = shmtrace.create_channel(channel_name, mode="overwrite")
+    done = command(
+        "-c", program, command=[str(tmp_path / "venv" / "bin" / "python")],
+        SHMTRACE=channel_name, SHMTRACE_FUNCTIONS="__main__",
+    )  # fmt: skip
+    channel.snapshot(tmp_path / "trace")
+    shmtrace.remove_channel(channel_name)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert len(done.stderr.splitlines()) == late
+    assert done.stderr.startswith("shmtrace: functions were not recorded: " if late else "")
+    names = {record.name for record in shmtrace.read(tmp_path / "trace")}
+    assert "blob" in names
+    assert ("__main__.work" in names) is not late
 
 
 def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
