@@ -169,11 +169,12 @@ def write_log(channel: Channel, name: object, fields: dict[str, object], level: 
 class UserContext:
     """See Channel.context."""
 
-    __slots__ = ("_before",)
+    __slots__ = ("_before", "_channel")
 
     def __init__(self, channel: Channel, fields: dict[str, object]) -> None:
         before = place.fields.get({})
         self._before = (place.number(PLACE.context, 4), before)
+        self._channel = channel
         place.set_context(place.next_context(), {**before, **fields})
         tell_context(channel)
 
@@ -182,12 +183,19 @@ class UserContext:
 
     def __exit__(self, *_: object) -> None:
         place.set_context(*self._before)
+        if self._before[0]:
+            tell_context(self._channel)
+        elif self._channel.enabled:
+            log_of(self._channel).write({wire.LOG_DEFINES: 0})
 
 
 def tell_context(channel: Channel) -> None:
-    """Record the user's context, if there is one, unless this channel's reader knows it."""
-    context, segment = place.number(PLACE.context, 4), channel.segment
-    if context == 0 or segment is None or not segment.u32(CONTROL.recording):
+    """Record the user's context, if there is one, unless this channel's reader knows it.
+
+    It is told as soon as it is set, too: what kernels record bears no number of it, see docs/format.md.
+    """
+    context = place.number(PLACE.context, 4)
+    if context == 0 or not channel.enabled:
         return
     log = log_of(channel)
     whom = log.needs_telling()

@@ -256,7 +256,7 @@ class Tracepoint(Event):
 
     def _refuse(self, *arguments: object, **keywords: object) -> bool:
         try:
-            body = self._encode(arguments, keywords, wire.KIND_BYTES["event"])
+            body = self._encode(arguments, keywords, wire.KIND_BYTES[self._kind])
         except WrongArguments as error:
             self._wrong(error)
             return False
@@ -267,24 +267,9 @@ class Tracepoint(Event):
 
 
 class Counter(Tracepoint):
-    """A number that changes.  What a user has is its call, a builtin function whose `__self__` is this."""
+    """A number that changes: a tracepoint of one field, `value`, of a kind of its own."""
 
     __slots__ = ()
-
-    def finish(self) -> None:
-        if is_ready("typed") or self._channel.segment is not None:
-            self._body = self._make("body_write", METH_O, "write")
-            self.call = self._make("counter_call", METH_FASTCALL | METH_KEYWORDS, "call", "value")
-        else:
-            self.call = self.call_late
-
-    def _refuse(self, *arguments: object, **keywords: object) -> bool:
-        try:
-            body = self._encode(arguments, keywords, 0)
-        except WrongArguments as error:
-            self._wrong(error)
-            return False
-        return bool(self._body(body)) if self._is_on else False
 
 
 async def _enter(manager: Any) -> Any:

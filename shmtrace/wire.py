@@ -155,7 +155,7 @@ KINDS = {
     "event": ("span", "context"),
     "begin": ("span", "context", "parent", "task"),
     "end": ("span", "context"),
-    "counter": (),
+    "counter": ("span", "context"),
     "function": (),  # defines a function of a process, for the next three
     "call": (),
     "return": (),

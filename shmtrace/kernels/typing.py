@@ -29,7 +29,7 @@ from ..native import code_key, tables
 from ..native import intrinsics as do
 from ..native.access import BYTES_DATA, METHOD_SELF, OBJECT_SLOT
 from ..native.lanes import inlined
-from ..tracepoint import Counter, Span, Tracepoint
+from ..tracepoint import Span, Tracepoint
 from . import SYMBOL, enter, place, records
 
 llvm.initialize_native_asmparser()
@@ -103,7 +103,7 @@ def type_of(value: Any) -> CellType | None:
     owner = value.__self__
     if isinstance(owner, Channel):
         return CallType("channel") if value in {owner.event, owner._event_late} else None  # noqa: SLF001
-    if isinstance(owner, (Tracepoint, Counter)):
+    if isinstance(owner, Tracepoint):
         return CallType(owner._kind, owner.name, owner.fields)  # noqa: SLF001
     return None
 

@@ -76,7 +76,7 @@ def close_span(spans: int, index: int) -> None:
 
 
 @apart
-def open_span(spans: int, process: int, number: int, identity: int, context: int, name: int) -> None:
+def open_span(spans: int, process: int, number: int, identity: int, name: int) -> None:
     """It is, from now on; if there are too many, the oldest is forgotten."""
     known = find_open(spans, process, number)
     if known >= 0:
@@ -94,7 +94,6 @@ def open_span(spans: int, process: int, number: int, identity: int, context: int
     store64(entry + OPEN.process, process)
     store64(entry + OPEN.number, number)
     store64(entry + OPEN.identity, identity)
-    store64(entry + OPEN.context, context)
     store64(entry + OPEN.name, name)
     bucket = bucket_of(spans, process, number)
     store64(entry + OPEN.next, load_i32(bucket))
@@ -125,7 +124,7 @@ def end_call(calls: int, identity: int, function: int) -> int:
         if index < 0:
             return 0
         entry = entry_at(calls, index)
-        if load64(entry + OPEN.context) == function:
+        if load64(entry + OPEN.name) == function:
             number = load64(entry + OPEN.number)
             while load_i32(tail) != index:
                 close_span(calls, load_i32(tail))
@@ -158,7 +157,7 @@ def begin_call(calls: int, process: int, identity: int, function: int) -> tuple[
     parent = load64(entry_at(calls, around) + OPEN.number) if around >= 0 else 0
     number = load64(calls + SPANS.nameless)
     store64(calls + SPANS.nameless, number + 1)
-    open_span(calls, process, number, identity, function, 0)
+    open_span(calls, process, number, identity, function)
     return number, parent
 
 
@@ -180,6 +179,7 @@ def finish(rows: int, spans: int, calls: int, at: int, kept: int) -> int:
     tails, contexts, named = load64(spans + SPANS.tails), load64(spans + SPANS.contexts), load64(spans + SPANS.named)
     nameless, before = load64(spans + SPANS.nameless), load64(spans + SPANS.before)
     functions, steps = load64(spans + SPANS.functions), load64(spans + SPANS.steps)
+    latest = load64(spans + SPANS.latest)
     while at < count:
         made, thread = load32(all_classes + 4 * at), load_i32(all_threads + 4 * at)
         numbers, kind = do.load8(own + made), do.load8(kinds + made)
@@ -196,16 +196,17 @@ def finish(rows: int, spans: int, calls: int, at: int, kept: int) -> int:
                 parent = pair & 0xFFFF_FFFF
                 if numbers > 3:
                     task = (pair >> 32) & 0xFFFF_FFFF
-        if thread >= 0 and (span != 0 or context != 0 or kind == KIND_CONTEXT):
+        if thread >= 0 and numbers > 0:
             process, identity = load_i32(processes + 4 * thread), load_i32(identities + 4 * thread)
             inner = load_i32(tails + 4 * identity)
-            named_one = context != 0
             if context == BY_THREAD:
-                context = load64(entry_at(spans, inner) + OPEN.context) if inner >= 0 else 0
+                context = load32(latest + 4 * identity)
+            elif numbers > 1:
+                store32(latest + 4 * identity, context)
             if kind == KIND_CONTEXT:
                 store64(spans + SPANS.number, context)
                 break
-            if named_one:
+            if context != 0:
                 found = find(contexts, process << 32 | context)
                 if found >= 0:
                     store64(named + 8 * found, before + at)
@@ -218,7 +219,7 @@ def finish(rows: int, spans: int, calls: int, at: int, kept: int) -> int:
                     if span == BY_THREAD:
                         span = nameless
                         nameless += 1
-                    open_span(spans, process, span, identity, context, name)
+                    open_span(spans, process, span, identity, name)
                 else:
                     if span == BY_THREAD:
                         span = number if kind != KIND_END else innermost_of(spans, inner, name)

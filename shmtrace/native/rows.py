@@ -128,6 +128,7 @@ class SPANS:
     begins: int = 168  # i32: class of its begin; the next one is of its end
     steps: int = 176  # so many rows were calls or their ends
     names: int = 184  # i32 by class: the same for the begin and the end of a span
+    latest: int = 192  # u32 by thread's identity: the context that its last record named
 
 
 class OPEN:
@@ -136,16 +137,15 @@ class OPEN:
     process: int = 0
     number: int = 8
     identity: int = 16
-    context: int = 24  # its number; of a call: the function's
+    name: int = 24  # as SPANS.names has it; of a call: the function's number
     next: int = 32  # in its bucket, or of the free ones
     before: int = 40  # of the same thread
     behind: int = 48
     older: int = 56
     newer: int = 64
-    name: int = 72  # as SPANS.names has it; not of a call
 
 
-OPEN_BYTES = 80
+OPEN_BYTES = 72
 BIAS = -(1 << 63)  # cycles are unsigned: cycles ^ BIAS is in order as a signed number
 # in TABLES.sizes, in the place of a size
 ANY, SKIPPED, SPECIAL, UNKNOWN, MAP, AT_ONCE = range(-1, -7, -1)  # AT_ONCE is special, at whatever time

@@ -11,11 +11,11 @@ shape would have to wait for a compiler.
 from __future__ import annotations
 
 from . import intrinsics as do
-from .access import BYTES_DATA, NO_VALUE, VAR_SIZE, boolean, double, held_by, pointer_out
+from .access import BYTES_DATA, VAR_SIZE, boolean, held_by
 from .calls import attach_late, call_python, fits, is_on, needs_telling, refuse, stays_off, write
 from .desk import end_record
 from .entry import begin_record, try_harder
-from .intrinsics import likely, load64, read64, store64
+from .intrinsics import likely, load64, read64
 from .lanes import CONTEXT, FULL, RECORD_BYTES, REFUSED, padded
 from .logs import log_call, log_needs_telling, log_told
 from .places import EVENT, PLACE_WORD_BYTES, PyThreadState_Get, find_place, place_word
@@ -31,7 +31,7 @@ from .values import FIELDS_MAX, arguments_buffer, arrange, convert_all, put_all,
 
 
 def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
-    """METH_FASTCALL | METH_KEYWORDS: `request(200, latency=0.013, path="/index")`."""
+    """METH_FASTCALL | METH_KEYWORDS: `request(200, latency=0.013, path="/index")`, `depth(17)`."""
     cell = held_by(self)
     if not likely(is_on(cell)):
         if likely(stays_off(cell)):
@@ -73,29 +73,6 @@ def tracepoint_call(self: int, args: int, count: int, names: int) -> int:
     return boolean(True)
 
 
-def counter_call(self: int, args: int, count: int, names: int) -> int:
-    """METH_FASTCALL | METH_KEYWORDS: `depth(17)`."""
-    cell = held_by(self)
-    if not likely(is_on(cell)):
-        if likely(stays_off(cell)):
-            return boolean(False)
-        late = attach_late(cell)
-        if late < 0:
-            return 0
-        if late == 0 and load64(cell + EVENT.strict) == 0:
-            return boolean(False)
-    if not likely(count == 1 and names == 0):
-        return call_python(cell, args, count, names)
-    bits = double(load64(args))
-    if not likely(bits != NO_VALUE):
-        return call_python(cell, args, count, names)
-    if not is_on(cell):  # strict
-        return boolean(False)
-    argument = pointer_out()
-    store64(argument, bits)
-    return write(cell, argument, 8)
-
-
 def body_write(self: int, body: int) -> int:
     """METH_O: a record of this class with a body, `bytes`, that Python made."""
     cell = held_by(self)
@@ -115,6 +92,6 @@ def count_bad(self: int, _: int) -> int:
 
 
 TYPED_ENTRIES = (
-    tracepoint_call, counter_call, body_write, count_bad, span_enter, span_exit, span_begin_call, span_begin,
+    tracepoint_call, body_write, count_bad, span_enter, span_exit, span_begin_call, span_begin,
     span_finish, log_call, log_needs_telling, log_told, span_call, span_use, use_call, use_end, use_get,
 )  # fmt: skip

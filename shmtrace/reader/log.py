@@ -19,13 +19,13 @@ assert set(LEVELS) == {theirs for _, theirs in wire.LEVELS}
 
 
 class Log(NamedTuple):
-    """What a log record says.  Numbers are 0 where it does not have them."""
+    """What a log record says.  Numbers of what it is in are 0 where it does not have them."""
 
     name: str
     span: int
     context: int
     level: str
-    defines: int  # the number of a context, which the fields are
+    defines: int | None  # the number of a context, which the fields are; 0: none is set from here on
     fields: Fields
 
 
@@ -42,8 +42,8 @@ def unpack_log(body: bytes | memoryview) -> Log | None:
     name, level = found.get(wire.LOG_NAME), found.get(wire.LOG_LEVEL)
     return Log(
         name if isinstance(name, str) else "log",
-        _number(found.get(wire.LOG_SPAN)),
-        _number(found.get(wire.LOG_CONTEXT)),
+        _number(found.get(wire.LOG_SPAN)) or 0,
+        _number(found.get(wire.LOG_CONTEXT)) or 0,
         level_name(wire.log_level(max(0, level) if isinstance(level, int) else INFO)),
         _number(found.get(wire.LOG_DEFINES)),
         {key: value for key, value in found.items() if not isinstance(key, int)},
@@ -59,8 +59,8 @@ def _unpack(body: bytes | memoryview, *, use_list: bool) -> object:
         return None
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and 0 < value <= wire.BY_THREAD else 0
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= wire.BY_THREAD else None
 
 
 def _is_shallow(value: object, levels: int) -> bool:

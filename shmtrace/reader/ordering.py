@@ -105,7 +105,7 @@ class Ordering:
             body = rows.data[start : start + size].tobytes()
             if made.kind == DEFINES:
                 self.define_function(process, made.decode(memoryview(body))[1])
-            else:
+            elif number:
                 self.define(process, number, body[CONTEXT_HEAD.size :])
         return 1
 

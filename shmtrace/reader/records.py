@@ -106,19 +106,19 @@ class Writer(NamedTuple):
 
 
 NOBODY = (None, None, None, None, None, None)  # in place of a Writer
-NO_NUMBERS = (0,) * len(OWN_FIELDS)
+_NO_NUMBERS = tuple(None if name == "context" else 0 for name in OWN_FIELDS)
 EXCEPTION = "exception"  # a field of every end record
 
-# A record as its lane has it: its cycles, itself, and the number of its context.  One that defines a context has the
-# kind CONTEXT and the map as a field, and goes no further than to who finishes records.
+# A record as its lane has it: its cycles, itself, and the number of its context; None: it is of a kind that has none.
+# One that defines a context has the kind CONTEXT and the map as a field, and goes no further than to who finishes them.
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO"
-Raw: TypeAlias = "tuple[int, Record, int]"
+Raw: TypeAlias = "tuple[int, Record, int | None]"
 CONTEXT = "context"
 
 _WriterKey: TypeAlias = "tuple[str, int, int]"  # place, lane and number
 
 # Name, kind, level, OWN_FIELDS and the user's fields.
-Decoded: TypeAlias = "tuple[str, str, str | None, tuple[int, ...], Fields]"
+Decoded: TypeAlias = "tuple[str, str, str | None, tuple[int | None, ...], Fields]"
 
 
 def writer_of(body: memoryview) -> tuple[int, Writer] | None:
@@ -217,23 +217,21 @@ class Decoder:
     def finish(self, raws: Iterable[Raw]) -> Iterator[Record]:
         """Adds what other records tell: a context's fields, and the spans of a thread.  Exact in the order of time."""
         for _, record, context in raws:
-            if context and record.pid is not None:
-                if context == wire.BY_THREAD:
-                    inner = self._spans.innermost(record)
-                    context = 0 if inner is None else inner.context  # noqa: PLW2901 - now it is known
-                key = record.pid, record.process_start, context
+            known = None if context is None or record.pid is None else self._spans.context_of(record, context)
+            if known:
+                key = record.pid, record.process_start, known
                 if record.kind == CONTEXT:
                     body = record.fields["msgpack"]
                     assert isinstance(body, bytes)
                     self._contexts.define(key, body)
-                    continue
-                self._contexts.add_to(record.fields, key)
+                else:
+                    self._contexts.add_to(record.fields, key)
             if record.kind == DEFINES:
                 self._functions.define(record.pid, record.process_start, record.fields)
             elif record.kind in KINDS:
                 yield self._functions.resolve(record)
             elif record.kind != CONTEXT:
-                yield self._spans.add(record, context)
+                yield self._spans.add(record)
 
     def decode(self, items: Iterable[Item], place: str) -> Iterator[Raw]:
         """The records in what a parser gave, each as it stands there."""
@@ -291,9 +289,9 @@ class Decoder:
         made = self.description.classes.get(identifier) if self.description else None
         if made is not None:
             numbers, fields = decode_fields(made, body)
-            return made.name, made.kind, made.level, numbers + NO_NUMBERS[len(numbers) :], fields
+            return made.name, made.kind, made.level, numbers + _NO_NUMBERS[len(numbers) :], fields
         if identifier == wire.ID_BLOB:
-            return "blob", "event", None, NO_NUMBERS, {"blob": bytes(body)}
+            return "blob", "event", None, _NO_NUMBERS, {"blob": bytes(body)}
         if identifier == wire.ID_LOG:
             return _decode_log(body)
         if identifier != wire.ID_PADDING and identifier not in self._unknown:
@@ -319,7 +317,7 @@ class Decoder:
         record = Record(
             wall, monotonic, cycles, "loss", "loss", packet.cpu, packet.lane, None, None, None, None, fields
         )
-        return cycles, record, 0
+        return cycles, record, None
 
     def _convert(self, cycles: int) -> tuple[int, int]:
         return self._clock.convert(cycles) if self._clock is not None else (0, 0)
@@ -362,8 +360,8 @@ def undescribed(identifier: int) -> ValueError:
 def _decode_log(body: memoryview) -> Decoded:
     log = unpack_log(body)
     if log is None:
-        return "log", "log", "info", NO_NUMBERS, {"msgpack": bytes(body)}
-    if log.defines:
+        return "log", "log", "info", _NO_NUMBERS, {"msgpack": bytes(body)}
+    if log.defines is not None:
         return "", CONTEXT, None, (0, log.defines, 0, 0), {"msgpack": bytes(body)}
     return log.name, "log", log.level, (log.span, log.context, 0, 0), log.fields
 

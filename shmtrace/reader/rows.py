@@ -438,7 +438,7 @@ class OpenSpans:
         for field, kind in (
             (SPANS.tails, "i4"), (SPANS.processes, "i4"), (SPANS.identities, "i4"), (SPANS.own, "u1"),
             (SPANS.kinds, "u1"), (SPANS.named, "i8"), (SPANS.called, "i8"), (SPANS.begins, "i4"),
-            (SPANS.names, "i4"),
+            (SPANS.names, "i4"), (SPANS.latest, "u4"),
         ):  # fmt: skip
             self._set(field, np.empty(0, kind))
 

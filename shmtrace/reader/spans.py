@@ -1,8 +1,8 @@
-"""Which spans are open, as far as the records that came so far tell.
+"""Which spans are open, and which context each thread is in, as far as the records that came so far tell.
 
 A span is known by its process (host, pid and start time) and its number.  Records must come in the order of time, as
 those of a directory do.  What a trace says is not trusted: no more than MOST_SPANS are kept, and the oldest are
-forgotten first.
+forgotten first; the same goes for threads with a context.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenSpan", "Spans"]
 
 MOST_SPANS = 1 << 16  # open at a time, in all processes together
+MOST_THREADS = 1 << 16  # with a context
 OWN_NUMBERS_BITS = 44  # of several traces each numbers spans and calls in a range of its own
 
 # Host, pid, start time of the process, number of a span or thread.
@@ -36,7 +37,6 @@ class OpenSpan:
     begin: Record
     last: Record  # the newest record in it; the begin record, if there is no other
     losses: int  # how many losses had been told when it began
-    context: int  # the number of the one that was set when it began
 
 
 class Spans:
@@ -48,11 +48,24 @@ class Spans:
     def __init__(self, own: int = 0) -> None:
         self._open: collections.OrderedDict[_Key, OpenSpan] = collections.OrderedDict()  # in the order of their begin
         self._threads: dict[_Key, dict[int, None]] = {}  # numbers of a thread's open spans, the innermost last
+        self._contexts: dict[_Key, int] = {}  # what a thread's last record named, if that was one
         self._nameless = itertools.count(FIRST_NAMELESS + own)
         self.losses = 0
         self.forgotten = 0  # spans that were open and are not known any more
 
-    def add(self, record: Record, context: int = 0) -> Record:
+    def context_of(self, record: Record, number: int) -> int:
+        """The context that a record names, as its thread's following ones do; or that its thread tells."""
+        thread = _thread(record)
+        if number == wire.BY_THREAD:
+            return self._contexts.get(thread, 0)
+        self._contexts.pop(thread, None)
+        if number:
+            if len(self._contexts) >= MOST_THREADS:
+                del self._contexts[next(iter(self._contexts))]
+            self._contexts[thread] = number
+        return number
+
+    def add(self, record: Record) -> Record:
         """Takes a record into account, and gives it with the numbers that its thread tells in their places."""
         if record.kind == "loss":
             self.losses += 1
@@ -61,7 +74,7 @@ class Spans:
         if wire.BY_THREAD in {record.span, record.parent}:
             record = self._resolve(record)
         if record.kind == "begin":
-            self._begin(record, context)
+            self._begin(record)
         elif record.kind == "end":
             self._end(record)
         elif record.span is not None:
@@ -98,7 +111,7 @@ class Spans:
             return record._replace(span=span, parent=number if record.parent == wire.BY_THREAD else record.parent)
         return record._replace(span=number if record.span == wire.BY_THREAD else record.span)
 
-    def _begin(self, record: Record, context: int) -> None:
+    def _begin(self, record: Record) -> None:
         assert record.span is not None
         key = _key(record, record.span)
         if key in self._open:  # of a program that was there before exec
@@ -107,7 +120,7 @@ class Spans:
             self._forget(next(iter(self._open)))
             self.forgotten += 1
         self._touch(record, record.parent)
-        self._open[key] = OpenSpan(record, record, self.losses, context)
+        self._open[key] = OpenSpan(record, record, self.losses)
         self._threads.setdefault(_thread(record), {})[record.span] = None
 
     def _end(self, record: Record) -> None:

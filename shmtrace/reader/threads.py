@@ -99,7 +99,10 @@ class Threads:
 
     def _new_identity(self) -> int:
         if self._free_identities:
-            return self._free_identities.pop()
+            identity = self._free_identities.pop()
+            self._spans[SPANS.latest][identity] = 0
+            return identity
+        self._spans.extend(SPANS.latest, [0])
         for open_spans in (self._spans, self._calls):
             open_spans.extend(SPANS.tails, [-1])
         return self._spans.known(SPANS.tails) - 1

@@ -207,7 +207,7 @@ class Decoder:
         made = LOG
         if log is None:
             made = RAW_LOG
-        elif log.defines:
+        elif log.defines is not None:
             made, body = CONTEXT, CONTEXT_HEAD.pack(0, log.defines) + body
         else:
             body = _LOG_HEAD.pack(log.span, log.context, LEVEL_NAMES.index(log.level)) + body

@@ -167,7 +167,7 @@ def test_counters_writers_and_losses_have_tables() -> None:
         (pid, sum(record.pid == pid for record in records)) for pid in (100, 101, 102)
     ]
     other = Trace(describe(CLASSES))
-    other.lane().add(20, struct.pack("<d", 2.5)).packet()
+    other.lane().add(20, struct.pack("<IId", 0, 0, 2.5)).packet()
     assert [row["value"] for row in read(io.BytesIO(other.stream)).to_arrow("counters").to_pylist()] == [2.5]
 
 

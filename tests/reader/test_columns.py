@@ -119,10 +119,11 @@ values = st.one_of(
 logs = st.builds(
     lambda name, span, context, level, defines, more: (
         wire.ID_LOG,
-        msgpack.packb({k: v for k, v in enumerate((name, span, context, level, defines)) if v} | more),
+        msgpack.packb({k: v for k, v in enumerate((name, span, context, level)) if v} | defines | more),
     ),
     st.sampled_from(["", "miss", "hit"]), small, small, st.sampled_from([0, 10, 20, 30, 35, 60]),
-    st.integers(0, 2), st.dictionaries(texts, values, max_size=2),
+    st.sampled_from([{}, {}, *({wire.LOG_DEFINES: number} for number in range(-1, 3))]),
+    st.dictionaries(texts, values, max_size=2),
 )  # fmt: skip
 
 
