@@ -25,7 +25,7 @@ MADV_WIPEONFORK = 18
 DESCRIPTOR_BYTES = 1536  # of a thread in glibc (struct pthread), as far as we look; it is longer
 
 _nothing = (ctypes.c_uint64 * 1)()  # the recording switch of channels that are off for good
-_OFF = {"recording": ctypes.addressof(_nothing), "limit": layout.LONGEST_BLOB}
+_OFF = {"recording": ctypes.addressof(_nothing), "limit": layout.LONGEST_BLOB, "bare": layout.LONGEST_BLOB}
 _lasting: list[object] = [_nothing]  # whatever jitted code may still look at lives as long as the process
 _attachments: dict[tuple[int, int], Attachment] = {}
 _locks = [_thread.allocate_lock()]

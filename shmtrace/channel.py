@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from . import known, layout
 from .attachment import attach_or_kept, attach_segment, lasting_context
@@ -53,6 +52,7 @@ __all__ = ["Channel", "attach", "create_channel", "list_channels", "open_channel
 PAGE_SIZE, PAGES, PAGES_A_CPU = 65_536, 512, 4  # measured: docs/design.md
 LANES_PER_CPU = 8
 WRITERS = 4096
+when_attached: list[Callable[[Channel], None]] = []  # called with a channel that is attached now
 EVENT_DOC = """event($self, blob, /)
 --
 
@@ -71,10 +71,11 @@ def _event_off(blob: bytes | bytearray | memoryview, /) -> bool:
 
 
 class _Handle:
-    """The first slot of a channel is the context: jitted code reads it at a fixed offset."""
+    """The first slots of a channel: jitted code reads them at fixed offsets."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_placed")
     _context: bytes
+    _placed: Callable[[Any], bool]  # records a blob with the user's context; there is none before one was set
 
 
 class Channel(_Handle):
@@ -135,6 +136,9 @@ class Channel(_Handle):
                 event.bind(self.segment, self._context)
             except ShmtraceError as error:  # another process has defined it otherwise
                 say(str(error))
+        if attachment is not None:
+            for listener in when_attached:
+                listener(self)
 
     def context_off(self, pending: int = 0) -> bytes:
         """A CONTEXT with which nothing is recorded, and that a call which is under way may go on with."""
@@ -240,7 +244,8 @@ class Channel(_Handle):
     def context(self, /, **fields: object) -> UserContext:
         """From here on events of this thread, asyncio task or greenlet have these fields, beside those set before.
 
-        Tracepoints, both ends of spans, and logs have them.
+        All that is recorded has them: tracepoints, spans, counters, logs and blobs.  What a kernel of numba records has
+        those that its thread's last record from Python had.
 
         As a context manager it takes them back at the end of the block.
         """
@@ -262,9 +267,9 @@ class Channel(_Handle):
 
     def tell_context(self) -> None:
         """If the user has set a context that this channel's reader does not know, tell it."""
-        log = sys.modules.get("shmtrace.log")
-        if log is not None:
-            log.tell_context(self)
+        from .log import tell_context
+
+        tell_context(self)
 
     def enable(self, pattern: str, level: str | int | None = None) -> int:
         """Switch on what matches: "req*" as in a shell.  With `level`: of this level and above.
@@ -301,6 +306,7 @@ class Channel(_Handle):
         """
         import operator
 
+        from .place import has_context
         from .reservation import Reservation
 
         size = operator.index(size)
@@ -310,7 +316,7 @@ class Channel(_Handle):
         if not 0 <= size <= limit:
             raise ValueError(f"a reservation of {size} bytes: this channel takes 0 to {limit} (the page size decides)")
         pages = self._attachment.pages if self._attachment is not None else None
-        return Reservation(self._context, pages, size, self.event)
+        return Reservation(self._context, pages, size, self.event, later=has_context())
 
     def _number(self, field: int) -> int:
         return int.from_bytes(self._context[field : field + 8], "little")

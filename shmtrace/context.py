@@ -55,6 +55,7 @@ def segment_addresses(segment: Segment) -> dict[str, int]:
         "page_size": geometry.page_size,
         "pages_count": geometry.pages,
         "limit": geometry.limit,
+        "bare": geometry.limit,
         "foreign": segment.is_foreign,
         "mode": segment.mode,
         "block_ns": segment.u32(CONTROL.block_ms) * 1_000_000,

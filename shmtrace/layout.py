@@ -243,8 +243,8 @@ class PAGE:
 class CONTEXT:
     """What one process' code must know of one channel: addresses in this process, and the geometry.
 
-    Constant once made, and kept as the payload of a `bytes` that lives as long as the process: the code finds it
-    through the first slot of the object whose method is called.
+    Constant once made, but for `bare`, and kept as the payload of a `bytes` that lives as long as the process: the code
+    finds it through the first slot of the object whose method is called.
     """
 
     recording: U64 = 0  # address of the switch; of a word that stays 0 when the channel is disabled or closed
@@ -282,6 +282,7 @@ class CONTEXT:
     reader: U64 = 256  # `slot` << 32: with CONTROL.period, the reader of this channel, as who was told something
     plain: U64 = 264  # as `block_at`, where the clock is the counter and the thread's memory tells the cpu; else 0
     desk: U64 = 272  # where this channel's DESK lies in a thread's block
+    bare: U64 = 280  # bytes of the longest blob that is written as it is; -1, later, once the user has set a context
 
 
 class BLOCK:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+
 from . import layout, place, wire
+from .channel import Channel, when_attached
 from .encoding import REPLACE, WrongArguments
-from .layout import CONTROL
+from .known import of_type
+from .layout import CONTEXT, CONTROL
 from .native import functions, is_ready
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, address_of, make_builtin
 from .native.tables import EVENT, PLACE
@@ -13,9 +17,8 @@ from .tracepoint import LEVELS, Tracepoint
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
+    from typing import ClassVar, Self
 
-    from .channel import Channel
     from .segment import Segment
 
 NAME_LENGTH = 1000  # characters that stay of the name in a log that is too long
@@ -80,10 +83,37 @@ def _safe(value: object) -> object:
     return value
 
 
-class Log(Tracepoint):
+class _Reserved(Tracepoint):
+    """One of a class that is in every channel, and that no switch turns off."""
+
+    __slots__ = ()
+
+    number: ClassVar[int]
+
+    def bind(self, segment: Segment | None, context: bytes) -> None:
+        if segment is not None:
+            self._set(EVENT.id, self.number)
+            self._set(EVENT.enabled, segment.address + CONTROL.recording)
+        self._set(EVENT.context, address_of(context))
+
+
+class Blob(_Reserved):
+    """Channel.event, once the user has set a context: a blob that names it."""
+
+    __slots__ = ()
+
+    number = wire.ID_PLACED
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel, "event", "blob", LEVELS["info"], wire.PLACED_FIELDS)
+
+
+class Log(_Reserved):
     """Channel.log: events that need no definition."""
 
     __slots__ = ("needs_telling", "told")
+
+    number = wire.ID_LOG
 
     needs_telling: Callable[[], int]
     told: Callable[[int], bool]
@@ -101,12 +131,6 @@ class Log(Tracepoint):
             )
         else:
             self.call = self.call_late
-
-    def bind(self, segment: Segment | None, context: bytes) -> None:
-        if segment is not None:
-            self._set(EVENT.id, wire.ID_LOG)
-            self._set(EVENT.enabled, segment.address + CONTROL.recording)  # there is no other switch
-        self._set(EVENT.context, address_of(context))
 
     def _refuse(self, *arguments: object, **keywords: object) -> bool:
         """What the jitted code does not pack."""
@@ -176,6 +200,10 @@ class UserContext:
         self._before = (place.number(PLACE.context, 4), before)
         self._channel = channel
         place.set_context(place.next_context(), {**before, **fields})
+        if place_blobs not in when_attached:  # it is the first one of the process
+            when_attached.append(place_blobs)
+            for known in of_type(Channel):
+                place_blobs(known)
         tell_context(channel)
 
     def __enter__(self) -> Self:
@@ -187,6 +215,19 @@ class UserContext:
             tell_context(self._channel)
         elif self._channel.enabled:
             log_of(self._channel).write({wire.LOG_DEFINES: 0})
+
+
+def place_blobs(channel: Channel) -> None:
+    """From here on the channel's blobs name the user's context."""
+    if channel.segment is None:
+        return
+    blob = channel.events.get(("blob", ""))
+    if not isinstance(blob, Blob):
+        blob = channel.events["blob", ""] = Blob(channel)
+        blob.prepare()
+    channel._placed = blob.call  # noqa: SLF001
+    at = address_of(channel._context) + CONTEXT.bare  # noqa: SLF001
+    ctypes.c_int64.from_address(at).value = -1
 
 
 def tell_context(channel: Channel) -> None:

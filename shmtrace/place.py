@@ -67,6 +67,11 @@ def number(at: int, width: int = 8) -> int:
     return int.from_bytes(place[at : at + width], "little") if place is not None else 0
 
 
+def has_context() -> bool:
+    """Whether the user has set one here."""
+    return number(PLACE.context, 4) != 0
+
+
 def numbers() -> tuple[int, int, int]:
     """Of the span that is open here, of the user's context, and of the task."""
     place = _get()

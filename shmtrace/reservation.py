@@ -147,7 +147,9 @@ class Reservation:
 
     recorded: bool  #: True once the bytes are in the trace
 
-    def __init__(self, context: bytes, pages: Pages | None, size: int, event: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, context: bytes, pages: Pages | None, size: int, event: Callable[[Any], bool], *, later: bool = False
+    ) -> None:
         self._context = context
         self._pages = pages  # None: the channel is off for good
         self._size = size
@@ -155,7 +157,7 @@ class Reservation:
         self._hold: _Hold | None = None
         self._exporter: _Exporter | None = None
         self._view: memoryview | None = None
-        self._later = False
+        self._later = later  # the bytes are recorded as a blob at the end
         self._pid = 0  # of the process that began the block
         self.recorded = False
 
@@ -163,7 +165,7 @@ class Reservation:
         if self._pid:
             raise RuntimeError("a reservation is for one block: call channel.reserve() for each")
         self._pid = os.getpid()
-        if self._pages is not None:
+        if self._pages is not None and not self._later:
             hold = _Hold(self._context)
             self._later = hold.take(self._size) == tables.RESERVE_LATER
             if hold.is_held:

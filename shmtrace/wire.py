@@ -20,7 +20,7 @@ A record in a page of the shared segment and a record in the stream are the same
 A CTF data stream is a lane.  Time never runs backwards in one; `packet_seq_num` counts its packets without a gap;
 `events_discarded` counts what was refused since recording began for this reader.
 
-Ids up to 15 are reserved (ID_BLOB to ID_LOG).  The collector makes the records of ids 1, 2 and 4, ahead of the
+Ids up to 15 are reserved (ID_BLOB to ID_PLACED).  The collector makes the records of ids 1, 2 and 4, ahead of the
 producers' own in the same packet, stamped like the first of these.  A writer record says who stands behind a number in
 this lane from here on.
 
@@ -97,7 +97,7 @@ RECORD_ALIGNMENT = 8
 LIMIT_BYTES = 64 << 20  # of a packet or a description: far above a page with a writer record for each of its records
 LIMIT_NUMBERS = 1 << 16  # of lanes and cpus
 
-ID_BLOB, ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_LOG = range(6)
+ID_BLOB, ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_LOG, ID_PLACED = range(7)
 FIRST_ID = 16  # of the classes that users define
 RESERVED_NAMES = {"blob", "writer", "loss", "padding", "clock", "log"}
 
@@ -170,6 +170,8 @@ FUNCTION_FIELDS = {
 }
 KIND_BYTES = {kind: 4 * len(names) for kind, names in KINDS.items()}
 BY_THREAD = 0xFFFF_FFFF  # in the place of such a number: the thread tells
+PLACED_FIELDS = "blob:bytes"  # of the class of ID_PLACED, an event
+PLACED_BYTES = KIND_BYTES["event"] + 2  # ahead of its blob
 
 LOG_NAME, LOG_SPAN, LOG_CONTEXT, LOG_LEVEL, LOG_DEFINES = range(5)  # keys of a log record's map that are ours
 
@@ -274,6 +276,7 @@ RESERVED_EVENTS = (
     (ID_PADDING, "padding", _BLOB.format("padding")),
     (ID_CLOCK, "clock", _body(CLOCK_BODY)),
     (ID_LOG, "log", _BLOB.format("msgpack")),
+    (ID_PLACED, "blob", class_fields(PLACED_FIELDS)),
 )
 
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import leftovers
+from shmtrace import place
+from shmtrace.channel import when_attached
+from shmtrace.native.tables import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +58,16 @@ def signal_handlers() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def no_context_is_left() -> Iterator[None]:
+    """A context that a test sets would be that of all that follow, and their blobs would name it."""
+    number, values = place.number(PLACE.context, 4), place.fields.get({})
+    yield
+    when_attached.clear()
+    if place.number(PLACE.context, 4) != number:
+        place.set_context(number, values)
 
 
 @pytest.fixture

@@ -384,15 +384,19 @@ def test_a_class_that_is_defined_while_it_records_is_described(
 # -- dead processes
 
 
-@pytest.mark.parametrize("kind", ["event", "span", "use", "log", "bridge"])
+@pytest.mark.parametrize("kind", ["event", "counter", "blob", "span", "use", "log", "bridge"])
 def test_a_context_is_told_again_before_it_is_overwritten(kind: str, channel: shmtrace.Channel, tmp_path: Path) -> None:
     step, load = channel.tracepoint("step", number="u32"), channel.span("load", number="u32")
-    handler = Handler(channel=channel)
+    depth, handler = channel.counter("depth"), Handler(channel=channel)
 
     def record(number: int) -> None:
         match kind:
             case "event":
                 step(number)
+            case "counter":
+                depth(number)
+            case "blob":
+                channel.event(bytes(number % 10))
             case "span":
                 load.begin(number)
                 load.end()

@@ -1,4 +1,4 @@
-"""Spans, logs and contexts: nesting in threads, tasks, generators and greenlets; what is left by a killed worker."""
+"""Spans and logs: nesting in threads, tasks, generators and greenlets; what is left by a killed worker."""
 
 from __future__ import annotations
 
@@ -21,25 +21,12 @@ import pytest
 
 import commands
 import shmtrace
-from shmtrace import place
 from shmtrace.export.text import json_line
-from shmtrace.layout import CONTROL
-from shmtrace.log import Log
-from shmtrace.native.tables import PLACE
 from written import written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def no_context_is_left() -> Iterator[None]:
-    """A context that a test sets would be that of all that follow."""
-    number, values = place.number(PLACE.context, 4), place.fields.get({})
-    yield
-    if place.number(PLACE.context, 4) != number:
-        place.set_context(number, values)
 
 
 def test_spans_nest_and_events_are_in_the_innermost_one(tmp_path: Path) -> None:
@@ -624,91 +611,6 @@ def test_a_log_pickles_by_its_channel(tmp_path: Path) -> None:
         log = pickle.loads(pickle.dumps(trace.channel.log))
         assert log("again", a=1)
     assert [record.fields for record in trace.of_kind("log")] == [{"a": 1}]
-
-
-def test_a_context_is_in_every_following_record_of_its_task(tmp_path: Path) -> None:
-    with written(tmp_path / "trace") as trace:
-        step = trace.channel.tracepoint("step", name="str")
-        step("before")
-        trace.channel.context(request_id="r-17")
-        step("first")
-        with trace.channel.context(user="u"):
-            step("both")
-            with trace.channel.span("load"):
-                step("in a span")
-            trace.channel.log("noted")
-        step("again")
-
-        async def child(name: str) -> None:
-            trace.channel.context(request_id=name)
-            await asyncio.sleep(0.001)
-            step(name)
-
-        async def main() -> None:
-            await asyncio.gather(child("a"), child("b"))
-
-        asyncio.run(main())
-        step("last")
-        thread = threading.Thread(target=step, args=("thread",))
-        thread.start()
-        thread.join()
-    found = {
-        record.fields["name"]: {k: v for k, v in record.fields.items() if k != "name"} for record in trace.named("step")
-    }
-    assert found["before"] == {}
-    assert found["first"] == found["again"] == found["last"] == {"request_id": "r-17"}
-    assert found["both"] == found["in a span"] == {"request_id": "r-17", "user": "u"}
-    assert (found["a"], found["b"]) == ({"request_id": "a"}, {"request_id": "b"})
-    assert trace.named("noted")[0].fields == {"request_id": "r-17", "user": "u"}
-    assert trace.of_kind("begin")[0].fields == {"request_id": "r-17", "user": "u"}
-
-
-def test_a_context_that_was_set_while_nobody_read_is_told_to_who_reads_later(channel_name: str, tmp_path: Path) -> None:
-    channel = shmtrace.create_channel(channel_name, page_size=4096, pages=64)
-    channel.context(request_id="early")
-    step = channel.tracepoint("step", number="u8")
-    for number in range(2):
-        with (
-            commands.running("collect", channel_name) as collector,
-            commands.running("record", channel_name, "-o", tmp_path / str(number)) as recorder,
-        ):
-            commands.until(lambda: channel.enabled)
-            assert step(number)
-            collector.terminate()
-            assert recorder.wait(commands.LIMIT_S) == 0
-        commands.until(lambda: not channel.enabled)
-        records = [record for record in shmtrace.read(tmp_path / str(number)) if record.kind == "event"]
-        assert [record.fields for record in records] == [{"number": number, "request_id": "early"}]
-    shmtrace.remove_channel(channel_name)
-
-
-def test_a_reader_that_comes_while_a_context_is_told_is_told_too(
-    channel_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    channel = shmtrace.create_channel(channel_name, mode="overwrite")
-    segment, step = channel.segment, channel.tracepoint("step")
-    assert segment is not None
-    write = Log.write
-
-    def write_and_change(log: Log, fields: dict[object, object]) -> bool:
-        done = write(log, fields)
-        if not changed:
-            changed.append(segment.u32(CONTROL.period))
-            segment.set_u32(CONTROL.period, changed[0] + 1)  # as a reader does that comes
-        return done
-
-    changed: list[int] = []
-    monkeypatch.setattr(Log, "write", write_and_change)
-    with channel.context(request_id="r-17"):
-        before = told(channel, tmp_path / "before")
-        step()
-        assert told(channel, tmp_path / "after") == before + 1
-    shmtrace.remove_channel(channel_name)
-
-
-def told(channel: shmtrace.Channel, directory: Path) -> int:
-    """Records, those counted that define contexts."""
-    return channel.snapshot(directory) - sum(record.kind != "loss" for record in shmtrace.read(directory))
 
 
 def test_a_worker_killed_inside_a_span_leaves_it_open_with_its_last_events(tmp_path: Path) -> None:

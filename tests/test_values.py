@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ from written import written
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from shmtrace.reader.rows import Array
     from values import Field
     from written import Trace
 
@@ -53,7 +55,7 @@ def bt2_events(directory: Path) -> Iterator[Event]:
     assert ran.returncode == 0
     for line in ran.stdout.splitlines():
         name, uri, level, fields = json.loads(line)
-        if level is not None:  # one that a user defined
+        if level is not None or name == "blob":
             own = {field: value for field, value in fields.items() if field[0] != "_"}
             yield Event(name, "event" if uri is None else uri.removeprefix("shmtrace:"), own)
         elif name == "log":
@@ -181,6 +183,26 @@ def test_a_counter_holds_any_number(tmp_path: Path, ask_bt2: Callable[[Path], li
         def emit(value: float) -> None:
             assert depth(value)
             wanted.add("depth", "counter", {"value": ("f64", value)})
+
+        emit()
+    wanted.check(trace, ask_bt2)
+
+
+def test_any_blob_as_it_is_and_with_a_context(tmp_path: Path, ask_bt2: Callable[[Path], list[Event]]) -> None:
+    wanted = Wanted()
+    with written(tmp_path / "trace", mode="block") as trace:
+        event = trace.channel.event
+
+        @numba.njit
+        def kernel(blob: Array) -> bool:
+            return bool(event(blob))
+
+        @settings
+        @hypothesis.given(BYTES, st.booleans(), st.booleans())
+        def emit(blob: bytes, is_inside: bool, is_kernels: bool) -> None:  # noqa: FBT001  (drawn)
+            with trace.channel.context() if is_inside else nullcontext():
+                assert kernel(np.array(list(blob), np.uint8)) if is_kernels else event(blob)
+            wanted.add("blob", "event", {"blob": ("bytes", blob)})
 
         emit()
     wanted.check(trace, ask_bt2)

@@ -66,7 +66,7 @@ def test_headers_have_the_sizes_of_the_format() -> None:
 
 def test_reserved_ids_are_below_the_first_of_the_users() -> None:
     assert [(number, name) for number, name, _ in wire.RESERVED_EVENTS] == list(
-        enumerate(["blob", "writer", "loss", "padding", "clock", "log"])
+        enumerate(["blob", "writer", "loss", "padding", "clock", "log", "blob"])
     )
     assert wire.FIRST_ID == 16
 

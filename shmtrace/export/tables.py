@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from ..reader.batch import BLOB, FUNCTION_ID, LOG, LOSS, RAW_LOG
+from ..reader.batch import BLOB, BLOB_CLASS, FUNCTION_ID, LOG, LOSS, RAW_LOG
 from ..wire import FUNCTION_FIELDS
 from . import arrow
 from .arrow import WHO
@@ -101,6 +101,9 @@ class Tables:
         """Gives new classes names that no other table has, whatever the case of its letters."""
         for class_id in range(self._classes, len(classes)):
             made = classes[class_id]
+            if made.name == BLOB_CLASS.name and class_id != BLOB:  # with a context: in the same table
+                self._typed[class_id] = self._typed[BLOB]
+                continue
             if made.kind in WITHOUT_TABLE or made.id == FUNCTION_ID:
                 continue
             tried = [made.name, f"{made.name}_{made.kind}", *(f"{made.name}_{n}" for n in range(2, len(classes) + 3))]

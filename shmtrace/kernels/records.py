@@ -94,6 +94,12 @@ def limit_of(context: int) -> int:
 
 
 @inlined
+def bare_limit_of(context: int) -> int:
+    """The same of one that is written as it is; -1: none is, once the user has set a context."""
+    return load64(context + CONTEXT.bare)
+
+
+@inlined
 def text_size(data: int, length: int, kind: int) -> int:
     """See native/kernel.py."""
     return call3(load64(table() + KERNELS.text_size), data, length, kind)

@@ -51,6 +51,8 @@ class CallType(types.Callable, CellType):
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         names = ["blob"] if self.kind == "channel" else [name for name, _ in wire.split_fields(self.fields)]
+        if self.kind == "log":
+            raise TypingError("shmtrace: channel.log is for Python alone: in a kernel, use a tracepoint")
         values = self._arrange(names, args, dict(kws))
         kinds = ["blob"] if self.kind == "channel" else [kind for _, kind in wire.split_fields(self.fields)]
         for name, kind, value in zip(names, kinds, values, strict=True):
@@ -313,13 +315,21 @@ def emit(cell, v0):
         return False
     data, count = buffer_parts(v0)
     size = count * {_element_bytes(value)}
-    if size > limit_of(context):
-        return refuse(context)
-    lane, position, at = open_record(context, 0, size)
+    head = 0
+    if size > bare_limit_of(context):
+        if size > limit_of(context):
+            return refuse(context)
+        if size + {wire.PLACED_BYTES} <= limit_of(context):
+            head = {wire.PLACED_BYTES}
+    lane, position, at = open_record(context, {wire.ID_PLACED} if head != 0 else {wire.ID_BLOB}, head + size)
     if lane == REFUSED:
         return False
+    if head != 0:
+        put64(at, -1)
+        put16(at + 8, size)
+        at += head
     copy(at, data, size)
-    return close_record(lane, position, size)
+    return close_record(lane, position, head + size)
 """
 
 

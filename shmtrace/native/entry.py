@@ -13,7 +13,7 @@ from __future__ import annotations
 from .. import layout, wire
 from . import intrinsics as do
 from . import tables
-from .access import BYTES_DATA, VAR_SIZE, Py_DecRef, boolean, bytes_type, held_by, type_of
+from .access import BYTES_DATA, OBJECT_SLOT, VAR_SIZE, Py_DecRef, boolean, bytes_type, held_by, type_of
 from .desk import begin_at_length, begin_here, begun_out, record_at_length, record_here
 from .intrinsics import frozen, likely, load32, load64, read64, store64, store64_release
 from .lanes import (
@@ -58,7 +58,8 @@ from .waiting import count_timeout, is_time_for_rescue, may_wait, wait_for_page
 from .writers import identity_word, owner_word, register, registered
 
 CLOCK_TRIES, REALTIME = 8, 0
-ID_BLOB = wire.ID_BLOB
+ID_BLOB, PLACED_BYTES = wire.ID_BLOB, wire.PLACED_BYTES
+PLACED_SLOT = OBJECT_SLOT + 8  # of a Channel
 IDENTITY_ENDED = -layout.IDENTITY_ENDED  # as int64
 RESERVATION = frozen(tables.RESERVATION)
 RESERVE_LATER, RESERVED = tables.RESERVE_LATER, tables.RESERVED
@@ -229,7 +230,18 @@ def context_of(channel: int) -> int:
 
 
 @apart
-def attach_first(channel: int, identifier: int, data: int, size: int) -> int:
+def emit_blob(channel: int, context: int, blob: int, data: int, size: int) -> int:
+    """By the long way: with what the user's context is, once one was set, if there is room for that."""
+    do.cold()
+    if load64(context + CONTEXT.bare) < 0 and size + PLACED_BYTES <= load64(context + CONTEXT.limit):
+        placed = load64(channel + PLACED_SLOT)
+        if placed != 0:
+            return PyObject_CallOneArg(placed, blob)
+    return emit_at_length(context, ID_BLOB, data, size)
+
+
+@apart
+def attach_first(channel: int, blob: int, data: int, size: int) -> int:
     """A channel that is still to be attached is attached now, which leaves another context in it."""
     do.cold()
     result = PyObject_CallOneArg(load64(context_of(channel) + CONTEXT.pending), channel)
@@ -242,11 +254,11 @@ def attach_first(channel: int, identifier: int, data: int, size: int) -> int:
         return refuse(size, limit)
     if load32(load64(context + CONTEXT.recording)) == 0:
         return boolean(False)
-    return emit_at_length(context, identifier, data, size)
+    return emit_blob(channel, context, blob, data, size)
 
 
 @inlined
-def emit_checked(channel: int, identifier: int, data: int, size: int) -> int:
+def emit_checked(channel: int, blob: int, data: int, size: int) -> int:
     """Check, look (P1), record.  The check comes first: a call is right or wrong whether or not somebody reads."""
     context = context_of(channel)
     limit = read64(context + CONTEXT.limit)
@@ -255,18 +267,18 @@ def emit_checked(channel: int, identifier: int, data: int, size: int) -> int:
     if is_off(context):
         if likely(load64(context + CONTEXT.pending) == 0):
             return boolean(False)
-        return attach_first(channel, identifier, data, size)
-    return emit_at_length(context, identifier, data, size)
+        return attach_first(channel, blob, data, size)
+    return emit_blob(channel, context, blob, data, size)
 
 
 @apart
-def emit_buffer(channel: int, identifier: int, blob: int) -> int:
+def emit_buffer(channel: int, blob: int) -> int:
     """An object that is not exactly `bytes`: ask for its buffer, which may run Python and may raise TypeError."""
     do.cold()
     buffer = py_buffer()
     if PyObject_GetBuffer(blob, buffer, 0) != 0:
         return 0
-    result = emit_checked(channel, identifier, load64(buffer + BUFFER_DATA), load64(buffer + BUFFER_SIZE))
+    result = emit_checked(channel, blob, load64(buffer + BUFFER_DATA), load64(buffer + BUFFER_SIZE))
     PyBuffer_Release(buffer)
     return result
 
@@ -276,7 +288,7 @@ def channel_event(channel: int, blob: int) -> int:
     context = context_of(channel)
     if likely(type_of(blob) == bytes_type()):
         data, size = blob + BYTES_DATA, load64(blob + VAR_SIZE)
-        if likely(size <= read64(context + CONTEXT.limit)):
+        if likely(size <= load64(context + CONTEXT.bare)):
             if is_off(context):
                 if likely(load64(context + CONTEXT.pending) == 0):
                     return boolean(False)
@@ -288,8 +300,8 @@ def channel_event(channel: int, blob: int) -> int:
 def channel_event_at_length(channel: int, blob: int) -> int:
     """The rest of `channel_event`, which has no frame without it."""
     if likely(type_of(blob) == bytes_type()):
-        return emit_checked(channel, ID_BLOB, blob + BYTES_DATA, load64(blob + VAR_SIZE))
-    return emit_buffer(channel, ID_BLOB, blob)
+        return emit_checked(channel, blob, blob + BYTES_DATA, load64(blob + VAR_SIZE))
+    return emit_buffer(channel, blob)
 
 
 # -- reservations

@@ -54,8 +54,8 @@ WRITER_BODY, CLOCK_BODY, LOSS_BODY = (
 WRITER_BODY_BYTES, CLOCK_BODY_BYTES, LOSS_BODY_BYTES = (
     wire.WRITER_BODY_BYTES, wire.CLOCK_BODY_BYTES, wire.LOSS_BODY_BYTES,
 )  # fmt: skip
-ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_LOG, FIRST_ID, LOSS_DAMAGED, LOSS_OVERWRITTEN = (
-    wire.ID_WRITER, wire.ID_LOSS, wire.ID_PADDING, wire.ID_CLOCK, wire.ID_LOG, wire.FIRST_ID, wire.LOSS_DAMAGED,
+ID_WRITER, ID_LOSS, ID_PADDING, ID_CLOCK, ID_PLACED, FIRST_ID, LOSS_DAMAGED, LOSS_OVERWRITTEN = (
+    wire.ID_WRITER, wire.ID_LOSS, wire.ID_PADDING, wire.ID_CLOCK, wire.ID_PLACED, wire.FIRST_ID, wire.LOSS_DAMAGED,
     wire.LOSS_OVERWRITTEN,
 )  # fmt: skip
 WRITER_RECORD_MAX = wire.padded(RECORD_BYTES + WRITER_BODY_BYTES + 2 * NAME_BYTES)
@@ -196,7 +196,7 @@ def walk(collector: int, number: int, page: int, header: int, packing: int) -> N
             is_new = identifier < FIRST_ID + defined and defined != load64(collector + COLLECTOR.classes_seen)
             why = WALK_CLASS if is_new else WALK_DAMAGED
             break
-        if identifier in (ID_WRITER, ID_LOSS, ID_CLOCK) or ID_LOG < identifier < FIRST_ID:
+        if identifier in (ID_WRITER, ID_LOSS, ID_CLOCK) or ID_PLACED < identifier < FIRST_ID:
             why = WALK_DAMAGED
             break
         if first == 0:

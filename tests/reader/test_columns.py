@@ -138,6 +138,12 @@ def damaged_log(made: tuple[int, bytes]) -> st.SearchStrategy[tuple[int, bytes]]
 
 others = st.one_of(
     st.builds(lambda b: (wire.ID_BLOB, b), st.binary(max_size=40)),
+    st.builds(
+        lambda span, context, b: (wire.ID_PLACED, struct.pack("<IIH", span, context, len(b)) + b),
+        small,
+        small,
+        st.binary(max_size=9),
+    ),
     st.builds(lambda b: (wire.ID_PADDING, b), st.binary(max_size=9)),
     st.builds(lambda b: (wire.ID_LOG, b), st.binary(max_size=9)),
     st.builds(lambda i, b: (i, b), st.integers(0, 27), st.binary(max_size=30)),
