@@ -142,16 +142,6 @@ def test_wrong_arguments_do_not_compile_and_are_named(source: str, message: str,
     shmtrace.remove_channel(channel_name)
 
 
-@pytest.mark.parametrize("used", ["load", "load(3)"])
-def test_a_with_statement_does_not_compile_and_says_what_to_write(used: str, channel_name: str) -> None:
-    channel = shmtrace.create_channel(channel_name, page_size=4096, pages=16)
-    namespace: dict[str, Any] = {"load": channel.span("load", shard="u32")}
-    exec(f"def kernel():\n    with {used}:\n        return 1", namespace)
-    with pytest.raises(numba.core.errors.CompilerError, match=r"load\.begin\(\.\.\.\) and load\.end\(\)"):
-        numba.njit(namespace["kernel"])()
-    shmtrace.remove_channel(channel_name)
-
-
 def test_a_number_that_is_too_great_is_refused_and_counted(tmp_path: Path) -> None:
     with written(tmp_path / "trace") as trace:
         request = trace.channel.tracepoint("request", status="u16")

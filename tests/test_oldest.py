@@ -17,7 +17,13 @@ ROOT = Path(__file__).parent.parent
 INSTALL_S, TESTS_S = 400, 400
 EXTRAS = ("arrow", "perfetto", "tui")
 TOOLS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
-TESTS = ("tests/export", "tests/cli/test_query.py", "tests/cli/test_convert.py", "tests/test_top.py")
+TESTS = (
+    "tests/export",
+    "tests/cli/test_query.py",
+    "tests/cli/test_convert.py",
+    "tests/test_kernel_withs.py",
+    "tests/test_top.py",
+)
 PROGRAM = """
 import numba
 import shmtrace
@@ -30,7 +36,8 @@ load = channel.span("load", shard="u32")
 @numba.njit
 def kernel(count):
     for status in range(count):
-        request(status, 0.5, "kernel")
+        with load(status):
+            request(status, 0.5, "kernel")
 
 
 with load(3):
@@ -64,6 +71,7 @@ def test_the_oldest_packages_do(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert sum("request" in line and "kernel" in line for line in lines) == 10
+    assert [sum(f"{end} load" in line for line in lines) for end in "><"] == [11, 11]
     assert any(SHOWN in line for line in lines), shown.stdout
     assert any("cache miss" in line for line in lines)
     wrong = commands.run("frobnicate", command=shmtrace, cwd=tmp_path, **environment)

@@ -36,7 +36,7 @@ def init() -> None:
     llvm.add_symbol(SYMBOL, ctypes.addressof(table))
     _users.append(not is_compiling())
     known.listen(_enter)
-    setattr(Span, "mutate_with_body", _refuse_with)  # noqa: B010  (numba looks for it at what stands behind `with`)
+    setattr(Span, "mutate_with_body", _compile_with)  # noqa: B010  (numba looks for it at what stands behind `with`)
     for kind in (BuiltinFunctionType, MethodType):
 
         @typeof_impl.register(kind)
@@ -55,14 +55,11 @@ def init() -> None:
         return type_of(value)
 
 
-def _refuse_with(span: Span, *_: object, **_named: object) -> None:
-    """Where numba would lift the block of a `with` out of the kernel."""
-    from numba.core.errors import CompilerError
+def _compile_with(_span: Span, func_ir: Any, blocks: dict[int, Any], head: int, *_: object) -> object:
+    """For numba, which asks what stands behind `with` to change the code of the block."""
+    from .withs import compile_with
 
-    raise CompilerError(
-        f"shmtrace: `with {span.name}` cannot be compiled: write begin and end of the span by hand, "
-        f"as in load.begin(...) and load.end()"
-    )
+    return compile_with(func_ir, blocks, head)
 
 
 def place() -> None:
