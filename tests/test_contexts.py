@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
+import sys
 import textwrap
 import threading
 from typing import TYPE_CHECKING
@@ -245,17 +245,24 @@ def test_channels_that_are_attached_later_and_other_objects_of_one_have_it(
         shmtrace.remove_channel(channel.name)
 
 
-def test_a_channel_with_a_context_goes_when_nobody_has_it(channel_name: str) -> None:
-    import weakref
-
-    channel = shmtrace.create_channel(channel_name)
-    with channel.context(**CONTEXT):
-        channel.event(b"blob")
-    gone = weakref.ref(channel)
-    channel.close()
-    del channel
-    gc.collect()
-    assert gone() is None
+def test_a_channel_with_a_context_goes_when_nobody_has_it(channel_name: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"  # of its own: what kernels may look for stays
+    program.write_text(
+        textwrap.dedent("""
+            import gc, sys, weakref, shmtrace
+            channel = shmtrace.open_channel(sys.argv[1])
+            with channel.context(request_id="r-17"):
+                channel.event(b"blob")
+            gone = weakref.ref(channel)
+            channel.close()
+            del channel
+            gc.collect()
+            assert gone() is None
+        """)
+    )
+    shmtrace.create_channel(channel_name)
+    done = commands.run(str(program), channel_name, command=[sys.executable])
+    assert (done.returncode, done.stderr) == (0, "")
     shmtrace.remove_channel(channel_name)
 
 
