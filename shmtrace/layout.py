@@ -309,7 +309,7 @@ DESKS, DESK_STRIDE = 8, 64
 BLOCK_HEAD_BYTES = BLOCK.desks + DESKS * DESK_STRIDE
 BLOCK_BYTES = 65_536  # 4,060 channels in the life of a process; what is not touched is not there
 BLOCKS = 2048  # threads of a process at a time
-CONTEXT_BYTES = 280
+CONTEXT_BYTES = 288
 RING_PAGES = 2  # mode overwrite: of a lane that is not its cpu's first, which has the rest of the cpu's share
 NO_RECORDS = 1  # in a note, with NO_PAGE: the packet of this number carries none
 

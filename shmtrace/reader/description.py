@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClockDescription", "Description", "EventClass", "describe"]
 
+# Of these a reader goes by what the description says; the others are the same in every trace.
+DESCRIBED_IDS = frozenset({wire.ID_PLACED, *range(wire.FIRST_ID, 1 << 16)})
 
 _TEXT = r'"((?:[^"\\\n]|\\.)*)"'
 _TRACE = re.compile(r'^[ \t]*major = 1; minor = 8; uuid = "([0-9a-fA-F-]+)"', re.MULTILINE)
@@ -128,7 +130,7 @@ def describe(text: str) -> Description:
                 int(offset_s),
                 int(offset),
             ),
-            {made.id: made for made in map(_event_class, _EVENT.finditer(text)) if _has_fields(made.id)},
+            {made.id: made for made in map(_event_class, _EVENT.finditer(text)) if made.id in DESCRIBED_IDS},
         )
     except ValueError as error:
         raise InvalidDescription(f"metadata that makes no sense: {error}") from None
@@ -138,15 +140,10 @@ def _event_class(match: re.Match[str]) -> EventClass:
     identifier, name, level, kind, text = match.groups()
     number = int(identifier)
     own, at = _own_fields(text)
-    fields = tuple(_fields(text, at)) if _has_fields(number) else ()
+    fields = tuple(_fields(text, at)) if number in DESCRIBED_IDS else ()
     if kind is None or (kind in wire.FUNCTION_FIELDS and (own or not is_step(kind, fields))):
         kind = "event"
     return EventClass(number, _unquote(name), kind, None if level is None else level_name(int(level)), own, fields)
-
-
-def _has_fields(number: int) -> bool:
-    """Whether readers go by the fields that the description says; other classes are the same in every trace."""
-    return number >= wire.FIRST_ID or number == wire.ID_PLACED
 
 
 def _own_fields(text: str) -> tuple[int, int]:

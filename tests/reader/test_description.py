@@ -35,8 +35,9 @@ def test_the_monotonic_clock_is_known_from_the_counter() -> None:
     assert reader.describe(describe(clock_kind=CLOCK_MONOTONIC, frequency=10**9)).clock.kind == CLOCK_MONOTONIC
 
 
-def test_reserved_events_are_no_classes() -> None:
-    assert reader.describe(describe()).classes == {}
+def test_reserved_events_are_no_classes_but_a_blob_with_a_context() -> None:
+    blob = reader.EventClass(wire.ID_PLACED, "blob", "event", None, 2, (("blob", "bytes"),))
+    assert reader.describe(describe()).classes == {wire.ID_PLACED: blob}
 
 
 @pytest.mark.parametrize("kind", ["event", "begin", "end", "counter"])
