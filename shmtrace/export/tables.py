@@ -119,7 +119,7 @@ def _names(batch: Batch) -> pa.Array:
 
 def _typed_schema(made: EventClass) -> pa.Schema:
     """The columns of a class; a field whose name is taken gets `_` behind it."""
-    first = [_TIME, *WHO, *_NUMBERS[: 1 if made.kind == "event" else 2 if made.kind == "begin" else 0]]
+    first = [_TIME, *WHO, *_NUMBERS[: {"event": 1, "counter": 1, "begin": 2}.get(made.kind, 0)]]
     taken = {field.name.lower() for field in first}
     fields = []
     for name, kind in made.fields:

@@ -167,8 +167,10 @@ def test_counters_writers_and_losses_have_tables() -> None:
         (pid, sum(record.pid == pid for record in records)) for pid in (100, 101, 102)
     ]
     other = Trace(describe(CLASSES))
-    other.lane().add(20, struct.pack("<IId", 0, 0, 2.5)).packet()
-    assert [row["value"] for row in read(io.BytesIO(other.stream)).to_arrow("counters").to_pylist()] == [2.5]
+    other.lane().writer(1, pid=100).add(20, struct.pack("<IId", 7, 0, 2.5)).packet()
+    for table in ("counters", "class 20"):
+        assert [row["value"] for row in read(io.BytesIO(other.stream)).to_arrow(table).to_pylist()] == [2.5]
+    assert read(io.BytesIO(other.stream)).to_arrow("class 20").to_pylist()[0]["span"] == 7
 
 
 def test_a_table_becomes_a_frame_of_pandas_and_polars() -> None:
