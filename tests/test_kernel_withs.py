@@ -129,6 +129,7 @@ FUNCTIONS = {
             d = None
             e = None
             f = None
+            step(10)
         step(n)
         return 5
     """,

@@ -45,7 +45,7 @@ def compile_with(func_ir: Any, blocks: Blocks, head: int) -> object:
     exits = _exits(blocks)
     _write_out(func_ir, blocks, head, exits)
     if is_ours:
-        _mark_exits(blocks, exits)
+        _mark_exits(func_ir, blocks, exits)
     func_ir._definitions = build_definitions(blocks)  # noqa: SLF001  (as numba's own do)
     return IN_PLACE
 
@@ -126,13 +126,13 @@ def _exits(blocks: Blocks) -> Exits:
     for block in blocks.values():
         before: list[Any] = []
         for statement in block.body:
-            is_none = isinstance(statement, ir.Assign) and isinstance(statement.value, ir.Const)
-            if is_none and statement.value.value is None and named[statement.target.name] == 1:
-                before.append(statement)
-                if len(before) == EXIT_ARGUMENTS:
-                    exits[id(before[0])] = before[0]
+            match statement:
+                case ir.Assign(value=ir.Const(value=None), target=target) if target.is_temp and named[target.name] == 1:
+                    before.append(statement)
+                case _:
                     before = []
-            else:
+            if len(before) == EXIT_ARGUMENTS:
+                exits[id(before[0])] = before[0]
                 before = []
     return exits
 
@@ -198,12 +198,12 @@ def _way_of(blocks: Blocks, label: int, number: int) -> int:
     return label
 
 
-def _mark_exits(blocks: Blocks, exits: Exits) -> None:
+def _mark_exits(func_ir: Any, blocks: Blocks, exits: Exits) -> None:
     """Put a PopBlock into a block of its own ahead of each exit."""
     for block in blocks.values():
         block.body = [statement for statement in block.body if not isinstance(statement, ir.PopBlock)]
-    for label in _enters(blocks):
-        for block, first in _ends(blocks, label, exits, "a span"):
+    for label, enter in _enters(blocks).items():
+        for block, first in _ends(blocks, label, exits, _manager(func_ir, enter)[0].name):
             at, new = block.body.index(first), max(blocks) + 1
             mark, rest = ir.Block(block.scope, first.loc), ir.Block(block.scope, first.loc)
             mark.body = [ir.PopBlock(first.loc), ir.Jump(new + 1, first.loc)]
