@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from .log import UserContext
     from .reservation import Reservation
     from .segment import Segment
-    from .tracepoint import Event, Span
+    from .spans import Span
+    from .tracepoint import Event
 
     Item = TypeVar("Item")
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import place
 from .native.tables import EVENT
-from .tracepoint import Use, span_of
+from .spans import Use, span_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from .channel import Channel
-    from .tracepoint import Span
+    from .spans import Span
 
 COROUTINE, ASYNC_GENERATOR, GENERATOR, AWAITABLE_GENERATOR = 0x80, 0x200, 0x20, 0x100  # CO_... of a code object
 Item = TypeVar("Item")

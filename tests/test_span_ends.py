@@ -267,7 +267,7 @@ def test_whatever_is_called_is_a_span_as_long_as_it_takes(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("is_recorded", [True, False])
 def test_async_with_is_the_same(is_recorded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
-    async def work(load: shmtrace.tracepoint.Span, plain: shmtrace.tracepoint.Span) -> None:
+    async def work(load: shmtrace.spans.Span, plain: shmtrace.spans.Span) -> None:
         async with load(3) as use, plain as same:
             await asyncio.sleep(0)
             assert same is plain

@@ -15,7 +15,8 @@ from .. import known, layout
 from ..channel import Channel
 from ..native import code_key, functions, is_compiling, is_ready, tables
 from ..native.builtin import address_of
-from ..tracepoint import Event, Span
+from ..spans import Span
+from ..tracepoint import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from ..native import code_key, tables
 from ..native import intrinsics as do
 from ..native.access import BYTES_DATA, METHOD_SELF, OBJECT_SLOT
 from ..native.lanes import inlined
-from ..tracepoint import Span, Tracepoint
+from ..spans import Span
+from ..tracepoint import Tracepoint
 from . import SYMBOL, enter, place, records
 
 llvm.initialize_native_asmparser()

@@ -20,7 +20,7 @@ from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.errors import CompilerError
 from numba.core.ir_utils import build_definitions, find_outer_value, get_definition, guard
 
-from ..tracepoint import Span
+from ..spans import Span
 
 if TYPE_CHECKING:
     from typing import Any
