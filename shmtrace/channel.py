@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from . import known, layout
 from .attachment import attach_or_kept, attach_segment, lasting_context
@@ -245,8 +246,8 @@ class Channel(_Handle):
     def context(self, /, **fields: object) -> UserContext:
         """From here on events of this thread, asyncio task or greenlet have these fields, beside those set before.
 
-        All that is recorded has them: tracepoints, spans, counters, logs and blobs.  What a kernel of numba records has
-        those that its thread's last record from Python had.
+        All that is recorded has them: tracepoints, spans, counters, logs and blobs; but not calls of functions that are
+        traced.  What a kernel of numba records has those that its thread's last record from Python had.
 
         As a context manager it takes them back at the end of the block.
         """
@@ -268,9 +269,10 @@ class Channel(_Handle):
 
     def tell_context(self) -> None:
         """If the user has set a context that this channel's reader does not know, tell it."""
-        from .log import tell_context
-
-        tell_context(self)
+        # one was set only if that module is there; nothing is imported, as that may fail when the interpreter ends
+        tell = getattr(sys.modules.get("shmtrace.log"), "tell_context", None)
+        if tell is not None:
+            tell(self)
 
     def enable(self, pattern: str, level: str | int | None = None) -> int:
         """Switch on what matches: "req*" as in a shell.  With `level`: of this level and above.
@@ -300,6 +302,8 @@ class Channel(_Handle):
         They become a record at the end of the block, with the time of that moment; after an exception nothing is
         recorded, and neither is it when the process is killed in between.  Where nothing is recorded (nobody reads, no
         room, which is counted) the bytes are there all the same.  The block may last as long as it likes.
+
+        Where the user's context is set (`context`) the bytes are copied at the end of the block, as those of `event`.
 
         The view ends with the block.  If something still refers to its bytes then, a slice or an array, that is a
         BufferError, and nothing is recorded.  Raises TypeError for what is no integer and ValueError, naming the limit,

@@ -81,7 +81,7 @@ WIDTHS = {
 }  # bytes
 
 MAGIC = 0x4543_4152_544D_4853  # "SHMTRACE" in memory
-VERSION = 2  # of everything in this file and of the record header
+VERSION = 3  # of everything in this file and of the record header
 
 MODE_DROP, MODE_OVERWRITE, MODE_BLOCK = 0, 1, 2
 MODES = {"drop": MODE_DROP, "overwrite": MODE_OVERWRITE, "block": MODE_BLOCK}

@@ -196,14 +196,15 @@ class UserContext:
     __slots__ = ("_before", "_channel")
 
     def __init__(self, channel: Channel, fields: dict[str, object]) -> None:
-        before = place.fields.get({})
+        before = place.defined.get(place.NOTHING)
         self._before = (place.number(PLACE.context, 4), before)
         self._channel = channel
-        place.set_context(place.next_context(), {**before, **fields})
+        context = place.next_context()
+        place.set_context(context, (context, {**before[1], **fields}))
         if place_blobs not in when_attached:  # it is the first one of the process
+            _place_all_blobs()
             when_attached.append(place_blobs)
-            for known in of_type(Channel):
-                place_blobs(known)
+            _place_all_blobs()  # those that were attached meanwhile
         tell_context(channel)
 
     def __enter__(self) -> Self:
@@ -217,15 +218,23 @@ class UserContext:
             log_of(self._channel).write({wire.LOG_DEFINES: 0})
 
 
+def _place_all_blobs() -> None:
+    for channel in of_type(Channel):
+        place_blobs(channel)
+
+
 def place_blobs(channel: Channel) -> None:
     """From here on the channel's blobs name the user's context."""
     if channel.segment is None:
         return
-    blob = channel.events.get(("blob", ""))
-    if not isinstance(blob, Blob):
-        blob = channel.events["blob", ""] = Blob(channel)
-        blob.prepare()
-    channel._placed = blob.call  # noqa: SLF001
+    if ("blob", "") not in channel.events:
+        made = Blob(channel)
+        made.prepare()
+        channel.events.setdefault(("blob", ""), made)  # another thread may have done the same
+    blob = channel.events["blob", ""]
+    assert isinstance(blob, Blob)
+    if getattr(channel, "_placed", None) is not blob.call:
+        channel._placed = blob.call  # noqa: SLF001
     at = address_of(channel._context) + CONTEXT.bare  # noqa: SLF001
     ctypes.c_int64.from_address(at).value = -1
 
@@ -235,14 +244,14 @@ def tell_context(channel: Channel) -> None:
 
     It is told as soon as it is set, too: what kernels record bears no number of it, see docs/format.md.
     """
-    context = place.number(PLACE.context, 4)
-    if context == 0 or not channel.enabled:
+    context, (number, values) = place.number(PLACE.context, 4), place.defined.get(place.NOTHING)
+    if context == 0 or context != number or not channel.enabled:
         return
     log = log_of(channel)
     whom = log.needs_telling()
     if whom:
         fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
-        fields.update(place.fields.get({}))
+        fields.update(values)
         if log.write(fields):
             log.told(whom)
 

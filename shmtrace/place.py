@@ -24,7 +24,10 @@ from .native.objects import tree_hash
 from .native.tables import PLACE, THREADS
 
 variable: contextvars.ContextVar[tuple[bytes, object]] = contextvars.ContextVar("shmtrace")
-fields: contextvars.ContextVar[dict[str, object]] = contextvars.ContextVar("shmtrace context")  # of the user's context
+# The user's context: its number, and the fields.  It is set only if the PLACE has the same number: a signal handler
+# may come between the two.
+defined: contextvars.ContextVar[tuple[int, dict[str, object]]] = contextvars.ContextVar("shmtrace context")
+NOTHING: tuple[int, dict[str, object]] = (0, {})
 threads = (ctypes.c_uint64 * (tables.THREADS_BYTES // 8))()
 threads[THREADS.hashed // 8] = tree_hash(variable)
 _numbers = itertools.count(1)  # of users' contexts
@@ -78,14 +81,14 @@ def numbers() -> tuple[int, int, int]:
     return _HEAD.unpack_from(place) if place is not None else (0, 0, 0)
 
 
-def set_context(context: int, values: dict[str, object]) -> None:
+def set_context(context: int, definition: tuple[int, dict[str, object]]) -> None:
     """From now on this is the user's context here.  Tasks that were made before keep theirs."""
+    defined.set(definition)
     old = _get()
     place = bytearray(old if old is not None else tables.PLACE_BYTES + 8 * tables.PLACE_SPANS)
     place[PLACE.context : PLACE.context + 4] = context.to_bytes(4, "little")
     place[PLACE.told : PLACE.told + 8] = bytes(8)
     _set(place)
-    fields.set(values)
 
 
 def next_context() -> int:

@@ -63,11 +63,11 @@ def signal_handlers() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_context_is_left() -> Iterator[None]:
     """A context that a test sets would be that of all that follow, and their blobs would name it."""
-    number, values = place.number(PLACE.context, 4), place.fields.get({})
+    number, definition = place.number(PLACE.context, 4), place.defined.get(place.NOTHING)
     yield
     when_attached.clear()
     if place.number(PLACE.context, 4) != number:
-        place.set_context(number, values)
+        place.set_context(number, definition)
 
 
 @pytest.fixture

@@ -345,3 +345,68 @@ def test_log_in_a_kernel_is_refused_in_so_many_words(tmp_path: Path) -> None:
 
         with pytest.raises(numba.core.errors.TypingError, match=r"channel\.log is for Python alone: in a kernel, use"):
             kernel()
+
+
+# -- where it could go wrong
+
+
+def test_a_blob_of_any_buffer_is_recorded_with_it(tmp_path: Path) -> None:
+    days = np.array(["2026-11-30"], "datetime64[D]")  # which memoryview does not take
+    with written(tmp_path / "trace") as trace, trace.channel.context(**CONTEXT):
+        assert trace.channel.event(days)
+        assert trace.channel.event(memoryview(b"view"))
+    found = [(record.fields["blob"], without(record, "blob")) for record in trace.named("blob")]
+    assert found == [(days.tobytes(), CONTEXT), (b"view", CONTEXT)]
+
+
+def test_a_signal_handler_with_a_context_changes_nothing_for_what_it_interrupts(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+            import signal, time, shmtrace
+            channel = shmtrace.attach()
+            step, inner = channel.tracepoint("step", inside="bool"), channel.tracepoint("inner")
+
+            def handle(*_):
+                with channel.context(inner=1):
+                    inner()
+
+            handle()  # a handler in the middle of an import would find half a module
+            signal.signal(signal.SIGALRM, handle)
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                with channel.context(main=1):
+                    step(True)
+                step(False)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        """)
+    )
+    assert commands.run("run", "-o", tmp_path / "trace", program).returncode == 0
+    records = list(shmtrace.read(tmp_path / "trace"))
+    assert sum(record.name == "inner" for record in records) > 100
+    for record in records:
+        if record.name == "step":
+            assert ("main" in record.fields) == record.fields["inside"]
+        elif record.name == "inner":
+            assert record.fields["inner"] == 1
+
+
+def test_a_tracepoint_imports_nothing_for_a_context_that_was_never_set(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+            import sys, shmtrace
+            step = shmtrace.attach().tracepoint("step", numbers="u16[]")
+
+            class Nothing:  # more can be imported, as when the interpreter ends
+                def find_spec(self, name, path=None, target=None):
+                    raise ModuleNotFoundError(name)
+
+            sys.meta_path.insert(0, Nothing())
+            assert step([1, 2])
+        """)
+    )
+    ran = commands.run("run", "-o", tmp_path / "trace", program)
+    assert (ran.returncode, "Error" in ran.stderr) == (0, False)
+    assert [record.fields for record in shmtrace.read(tmp_path / "trace")] == [{"numbers": [1, 2]}]

@@ -278,6 +278,7 @@ def test_in_a_parallel_kernel_each_thread_has_its_own(tmp_path: Path) -> None:
         ("with load(n, 3):\n    pass", "2 values for 1 fields"),
         ("with load('x'):\n    pass", "shard: must be an integer"),
         ("with outer:\n    if n:\n        raise ValueError\n", "raise"),
+        ("with outer:\n    yield n", "`yield` in `with outer` cannot be compiled"),
     ],
 )
 def test_what_cannot_be_compiled_is_said(body: str, message: str, channel_name: str) -> None:

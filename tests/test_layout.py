@@ -48,8 +48,8 @@ def segment(channel_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Segm
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
-def test_a_field_stays_where_version_2_has_it(table: type, offsets: dict[str, int]) -> None:
-    assert layout.VERSION == 2
+def test_a_field_stays_where_version_3_has_it(table: type, offsets: dict[str, int]) -> None:
+    assert layout.VERSION == 3
     assert {field: layout.fields_of(table)[field] for field in offsets} == offsets
 
 

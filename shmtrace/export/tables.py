@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..reader.batch import BLOB, BLOB_CLASS, FUNCTION_ID, LOG, LOSS, RAW_LOG
-from ..wire import FUNCTION_FIELDS
+from ..wire import FUNCTION_FIELDS, PLACED_FIELDS, split_fields
 from . import arrow
 from .arrow import WHO
 from .spans import Spans
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["COUNTERS", "EVENTS", "LOSSES", "SPANS", "WRITERS", "Tables"]
 
 EVENTS, SPANS, COUNTERS, WRITERS, LOSSES = "events", "spans", "counters", "writers", "losses"
+_PLACED = (BLOB_CLASS.name, BLOB_CLASS.kind, tuple(split_fields(PLACED_FIELDS)))
 WITHOUT_TABLE = {"end", "context", "loss", "log", *FUNCTION_FIELDS}  # kinds
 _TIME = pa.field("time_ns", pa.int64())
 _NUMBERS = tuple(pa.field(name, pa.int64()) for name in ("span", "parent", "task"))
@@ -101,7 +102,7 @@ class Tables:
         """Gives new classes names that no other table has, whatever the case of its letters."""
         for class_id in range(self._classes, len(classes)):
             made = classes[class_id]
-            if made.name == BLOB_CLASS.name and class_id != BLOB:  # with a context: in the same table
+            if (made.name, made.kind, made.fields) == _PLACED:  # a blob with a context: in the same table
                 self._typed[class_id] = self._typed[BLOB]
                 continue
             if made.kind in WITHOUT_TABLE or made.id == FUNCTION_ID:

@@ -152,6 +152,11 @@ def _ends(blocks: Blocks, head: int, exits: Exits, name: str) -> list[tuple[Any,
         for statement in block.body:
             depth += isinstance(statement, ir.EnterWith)
             depth -= id(statement) in exits
+            if isinstance(statement, ir.Assign) and isinstance(statement.value, ir.Yield):
+                raise CompilerError(  # nobody is told when a generator is left there
+                    f"shmtrace: `yield` in `with {name}` cannot be compiled: write begin and end by hand",
+                    loc=statement.loc,
+                )
             if depth == 0:
                 ends.append((block, statement))
                 break

@@ -71,6 +71,7 @@ value_error = do.address_of("PyExc_ValueError")
 PyObject_GetBuffer = do.external("PyObject_GetBuffer", 3, result_bits=32)
 PyBuffer_Release = do.external("PyBuffer_Release", 1)
 PyErr_Format = do.external("PyErr_Format", 4, variadic=True)
+PyBytes_FromStringAndSize = do.external("PyBytes_FromStringAndSize", 2)
 PyLong_FromLong = do.external("PyLong_FromLong", 1)
 PyObject_CallOneArg = do.external("PyObject_CallOneArg", 2)
 PyEval_SaveThread = do.external("PyEval_SaveThread", 0)
@@ -230,13 +231,27 @@ def context_of(channel: int) -> int:
 
 
 @apart
+def emit_copy(placed: int, data: int, size: int) -> int:
+    """As `placed` records a `bytes`, which is made of a buffer: that it has these bytes is all that is known of it."""
+    do.cold()
+    blob = PyBytes_FromStringAndSize(data, size)
+    if blob == 0:
+        return 0
+    result = PyObject_CallOneArg(placed, blob)
+    Py_DecRef(blob)
+    return result
+
+
+@apart
 def emit_blob(channel: int, context: int, blob: int, data: int, size: int) -> int:
     """By the long way: with what the user's context is, once one was set, if there is room for that."""
     do.cold()
     if load64(context + CONTEXT.bare) < 0 and size + PLACED_BYTES <= load64(context + CONTEXT.limit):
         placed = load64(channel + PLACED_SLOT)
-        if placed != 0:
+        if placed != 0 and type_of(blob) == bytes_type():
             return PyObject_CallOneArg(placed, blob)
+        if placed != 0:
+            return emit_copy(placed, data, size)
     return emit_at_length(context, ID_BLOB, data, size)
 
 
