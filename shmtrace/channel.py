@@ -161,7 +161,8 @@ class Channel(_Handle):
     @property
     def segment(self) -> Segment | None:
         """Of the channel, while it is attached and not closed."""
-        return self._attachment.segment if self._attachment is not None else None
+        attachment = self._attachment  # another thread may close the channel
+        return attachment.segment if attachment is not None else None
 
     def attach_pending(self) -> bool:
         """Attach the channel if that is still to be done; whether it is attached now."""
@@ -179,7 +180,8 @@ class Channel(_Handle):
     @property
     def enabled(self) -> bool:
         """True while the channel is recording."""
-        return self._attachment is not None and self._attachment.segment.u32(CONTROL.recording) != 0
+        segment = self.segment
+        return segment is not None and segment.u32(CONTROL.recording) != 0
 
     @property
     def missed(self) -> int:
@@ -253,7 +255,7 @@ class Channel(_Handle):
         """
         from .log import UserContext
 
-        return UserContext(self, fields)
+        return UserContext(fields)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (Python's signature)
         """`log` is made when it is first wanted."""
@@ -303,7 +305,8 @@ class Channel(_Handle):
         recorded, and neither is it when the process is killed in between.  Where nothing is recorded (nobody reads, no
         room, which is counted) the bytes are there all the same.  The block may last as long as it likes.
 
-        Where the user's context is set (`context`) the bytes are copied at the end of the block, as those of `event`.
+        Where the user's context is set (`context`) the bytes are copied at the end of the block, as those of `event`;
+        the mode block waits then.
 
         The view ends with the block.  If something still refers to its bytes then, a slice or an array, that is a
         BufferError, and nothing is recorded.  Raises TypeError for what is no integer and ValueError, naming the limit,

@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
     Thing = TypeVar("Thing")
 
-_known: dict[ref[object], None] = {}
+_known: dict[type[object], dict[ref[object], None]] = {}
 _listeners: list[Callable[[object], None]] = []
 
 
 def add(thing: object) -> None:
     """A channel or an event has been made."""
-    _known[ref(thing, _forget)] = None
+    _known.setdefault(type(thing), {})[ref(thing, _forget)] = None
     for listener in _listeners:
         listener(thing)
 
 
 def _forget(gone: ref[object]) -> None:
-    _known.pop(gone, None)
+    for of_one in list(_known.values()):
+        of_one.pop(gone, None)
 
 
 def listen(listener: Callable[[object], None]) -> None:
     """Call `listener` with each of them, those that there are and those that will be made."""
     _listeners.append(listener)
-    for reference in list(_known):
-        thing = reference()
-        if thing is not None:
+    for kind in list(_known):
+        for thing in of_type(kind):
             listener(thing)
 
 
 def of_type(kind: type[Thing]) -> list[Thing]:
-    """Those that there are."""
-    found = [reference() for reference in list(_known)]
+    """Those that there are, without its subclasses'."""
+    found = [reference() for reference in list(_known.get(kind, ()))]
     return [thing for thing in found if isinstance(thing, kind)]

@@ -193,29 +193,25 @@ def write_log(channel: Channel, name: object, fields: dict[str, object], level: 
 class UserContext:
     """See Channel.context."""
 
-    __slots__ = ("_before", "_channel")
+    __slots__ = ("_before",)
 
-    def __init__(self, channel: Channel, fields: dict[str, object]) -> None:
+    def __init__(self, fields: dict[str, object]) -> None:
         before = place.defined.get(place.NOTHING)
         self._before = (place.number(PLACE.context, 4), before)
-        self._channel = channel
         context = place.next_context()
         place.set_context(context, (context, {**before[1], **fields}))
         if place_blobs not in when_attached:  # it is the first one of the process
             _place_all_blobs()
             when_attached.append(place_blobs)
             _place_all_blobs()  # those that were attached meanwhile
-        tell_context(channel)
+        tell_everywhere()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         place.set_context(*self._before)
-        if self._before[0]:
-            tell_context(self._channel)
-        elif self._channel.enabled:
-            log_of(self._channel).write({wire.LOG_DEFINES: 0})
+        tell_everywhere()
 
 
 def _place_all_blobs() -> None:
@@ -240,10 +236,7 @@ def place_blobs(channel: Channel) -> None:
 
 
 def tell_context(channel: Channel) -> None:
-    """Record the user's context, if there is one, unless this channel's reader knows it.
-
-    It is told as soon as it is set, too: what kernels record bears no number of it, see docs/format.md.
-    """
+    """Record the user's context, if there is one, unless this channel's reader knows it."""
     context, (number, values) = place.number(PLACE.context, 4), place.defined.get(place.NOTHING)
     if context == 0 or context != number or not channel.enabled:
         return
@@ -254,6 +247,19 @@ def tell_context(channel: Channel) -> None:
         fields.update(values)
         if log.write(fields):
             log.told(whom)
+
+
+def tell_everywhere() -> None:
+    """Tell it in each channel of the process, or that there is none any more.
+
+    It is told as soon as it changes because what kernels record bears no number of it, see docs/format.md.
+    """
+    channels = {id(found.segment): found for found in of_type(Channel) if found.enabled}  # one of each segment
+    for channel in channels.values():
+        if place.has_context():
+            tell_context(channel)
+        else:
+            log_of(channel).write({wire.LOG_DEFINES: 0})
 
 
 assert layout.width_of(PLACE, "context") == 4

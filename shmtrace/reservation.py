@@ -26,6 +26,7 @@ from . import layout
 from .native import functions, tables
 from .native.builtin import address_of
 from .native.loader import MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, READ, WRITE, libc
+from .place import has_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from .segment import Segment
 
+_OUTLIVED = (
+    "something still refers to the view of a reservation whose block has ended (a slice, an array): nothing is recorded"
+)
 MREMAP_MAYMOVE, MADV_DONTFORK = 1, 10
 MAP_FIXED_NOREPLACE = 0x10_0000
 
@@ -143,7 +147,9 @@ class _Exporter(ctypes.Array[ctypes.c_ubyte]):
 class Reservation:
     """What `Channel.reserve` gives: a context manager, to be used once."""
 
-    __slots__ = ("_context", "_event", "_exporter", "_hold", "_later", "_pages", "_pid", "_size", "_view", "recorded")
+    __slots__ = (
+        "_context", "_copied", "_event", "_exporter", "_hold", "_later", "_pages", "_pid", "_size", "_view", "recorded"
+    )  # fmt: skip
 
     recorded: bool  #: True once the bytes are in the trace
 
@@ -158,6 +164,7 @@ class Reservation:
         self._exporter: _Exporter | None = None
         self._view: memoryview | None = None
         self._later = later  # the bytes are recorded as a blob at the end
+        self._copied: bytearray | None = None  # these
         self._pid = 0  # of the process that began the block
         self.recorded = False
 
@@ -179,28 +186,40 @@ class Reservation:
                     self._exporter.hold = hold
                     self._view = memoryview(self._exporter).cast("B")[: self._size]
                     return self._view
-        self._view = memoryview(bytearray(self._size))  # nothing is recorded, or it is copied at the end
+        beside = bytearray(self._size)
+        self._copied = beside if self._later else None  # else nothing is recorded
+        self._view = memoryview(beside)
         return self._view
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         view, self._view = self._view, None  # this object may live on, and is not what holds the space then
-        if self._later and kind is None and view is not None and os.getpid() == self._pid:
-            self.recorded = self._event(view)
         hold, self._hold = self._hold, None
+        copied, self._copied = self._copied, None
         if view is not None:
             with suppress(BufferError):  # an array was made of it
                 view.release()
         del view
-        if hold is None:
-            return
-        exporter = weakref.ref(self._exporter)
-        self._exporter = None
-        if exporter() is None:
-            self.recorded = hold.settle(-1 if kind is not None else self._size)
-        elif kind is None:
-            raise BufferError(
-                "something still refers to the view of a reservation whose block has ended (a slice, an array): "
-                "nothing is recorded, and the space is not given back until that is gone"
-            )
+        if hold is not None:
+            exporter = weakref.ref(self._exporter)
+            self._exporter = None
+            if exporter() is None:
+                self.recorded = self._settle(hold, recorded=kind is None)
+            elif kind is None:
+                raise BufferError(f"{_OUTLIVED}, and the space is not given back until that is gone")
+        elif copied is not None and kind is None and os.getpid() == self._pid:
+            try:
+                copied.append(0)
+            except BufferError:
+                raise BufferError(_OUTLIVED) from None
+            copied.pop()
+            self.recorded = self._event(copied)
+
+    def _settle(self, hold: _Hold, *, recorded: bool) -> bool:
+        """Commit what is in the page, or leave no trace."""
+        if recorded and has_context() and os.getpid() == self._pid:  # it was set in the block: that is another record
+            recorded = self._event(memoryview(_Exporter.from_address(hold.address))[: self._size])
+            hold.settle(-1)
+            return recorded
+        return hold.settle(self._size if recorded else -1)

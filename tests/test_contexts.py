@@ -165,6 +165,7 @@ def test_each_reader_shows_it(as_what: str, tmp_path: Path) -> None:
         with trace.channel.context(**CONTEXT), trace.channel.span("load"):
             trace.channel.event(b"two")
             trace.channel.counter("depth")(2)
+        trace.channel.event(b"three")
     directory = tmp_path / "trace"
     match as_what:
         case "records":
@@ -179,13 +180,18 @@ def test_each_reader_shows_it(as_what: str, tmp_path: Path) -> None:
             assert [line["fields"] for line in lines if line["name"] == "blob"] == [
                 {"blob": "one"},
                 {"blob": "two", **CONTEXT},
+                {"blob": "three"},
             ]
         case "text":
             lines = commands.run("tail", directory).stdout.splitlines()
             assert any("two" in line and "request_id='r-17'" in line for line in lines)
         case "a table":
             rows = shmtrace.read(directory).to_arrow("blob").to_pylist()
-            assert [(row["blob"], row["span"] is None) for row in rows] == [(b"one", True), (b"two", False)]
+            assert [(row["blob"], row["span"] is None) for row in rows] == [
+                (b"one", True),
+                (b"two", False),
+                (b"three", True),
+            ]
 
 
 def test_a_blob_that_has_no_room_for_it_is_recorded_as_it_is(tmp_path: Path) -> None:
@@ -281,6 +287,35 @@ def test_a_first_blob_that_attaches_the_channel_has_it(tmp_path: Path) -> None:
     assert [record.fields for record in records] == [{"blob": b"blob", **CONTEXT}]
 
 
+def test_bytes_reserved_in_a_page_have_the_context_that_is_set_at_the_end_of_the_block(tmp_path: Path) -> None:
+    with written(tmp_path / "trace") as trace:
+        channel = trace.channel
+        with channel.reserve(5) as view:
+            view[:] = b"first"
+            inner = channel.context(**CONTEXT)
+        with channel.reserve(6) as view:
+            view[:] = b"second"
+            inner.__exit__()
+    found = {record.fields["blob"]: without(record, "blob") for record in trace.named("blob")}
+    assert found == {b"first": CONTEXT, b"second": {}}
+
+
+@pytest.mark.parametrize("leak", [lambda view: view[1:], lambda view: np.frombuffer(view, np.uint8)])
+def test_a_view_of_a_reservation_that_outlives_its_block_is_an_error_with_a_context_too(
+    tmp_path: Path, leak: Callable[[memoryview], object]
+) -> None:
+    with written(tmp_path / "trace") as trace, trace.channel.context(**CONTEXT):
+        reservation = trace.channel.reserve(8)
+        leaked = [leak(reservation.__enter__())]
+        with pytest.raises(BufferError, match="nothing is recorded"):
+            reservation.__exit__(None, None, None)
+        assert not reservation.recorded
+        del leaked
+        with trace.channel.reserve(8) as view:
+            view[:] = b"recorded"
+    assert [record.fields for record in trace.named("blob")] == [{"blob": b"recorded", **CONTEXT}]
+
+
 # -- kernels
 
 
@@ -318,6 +353,23 @@ def test_records_of_a_kernel_have_that_of_its_thread(tmp_path: Path) -> None:
     wanted = [{}, CONTEXT, {**CONTEXT, "user": "u"}, {}, CONTEXT, {}]
     assert found == [context for context in wanted for _ in range(5)]
     assert [record.fields["blob"] for record in trace.named("blob")] == 6 * [BLOB.tobytes()]
+
+
+def test_kernels_records_in_another_channel_than_that_of_the_context_have_it(
+    new_name: Callable[[], str], tmp_path: Path
+) -> None:
+    with written(tmp_path / "trace") as trace:
+        kernel, other = kernel_of(trace), shmtrace.create_channel(new_name())
+        assert kernel() == 3
+        with other.context(**CONTEXT):
+            assert kernel() == 3
+            with other.context(user="u"):
+                assert kernel() == 3
+            assert kernel() == 3
+        assert kernel() == 3
+        shmtrace.remove_channel(other.name)
+    found = [without(record, "number", "value", "blob") for record in trace.records]
+    assert found == [context for context in ({}, CONTEXT, {**CONTEXT, "user": "u"}, CONTEXT, {}) for _ in range(5)]
 
 
 def test_a_blob_of_a_kernel_that_has_no_room_for_it_is_recorded_as_it_is(tmp_path: Path) -> None:

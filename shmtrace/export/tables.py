@@ -87,10 +87,14 @@ class Tables:
         ):  # fmt: skip
             if self._wanted(name) and (rows := make(batch)) is not None:
                 yield name, rows
+        classes: dict[str, list[int]] = {}  # of each table
         for class_id in batch.class_ids():
             typed = self._typed.get(class_id)
             if typed is not None and self._wanted(typed.name):
-                yield typed.name, _typed_rows(batch, class_id, typed.schema)
+                classes.setdefault(typed.name, []).append(class_id)
+        for name, class_ids in classes.items():
+            parts = [_typed_rows(batch, class_id, self._typed[class_id].schema) for class_id in class_ids]
+            yield name, parts[0] if len(parts) == 1 else _in_turn(batch, class_ids, parts)
 
     def end(self) -> Iterator[tuple[str, pa.RecordBatch]]:
         """What is known at the end only."""
@@ -140,6 +144,12 @@ def _typed_rows(batch: Batch, class_id: int, schema: pa.Schema) -> pa.RecordBatc
             assert schema.names[len(columns)] == name
             columns.append(pa.array(numbers[rows], mask=numbers[rows] == 0))
     return arrow.table_of(batch.some(rows), [*columns, *fields], schema)
+
+
+def _in_turn(batch: Batch, class_ids: list[int], parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows of several classes, in the order of the batch."""
+    order = np.argsort(np.concatenate([batch.fields(class_id)[0] for class_id in class_ids]))
+    return pa.Table.from_batches(parts).take(pa.array(order)).combine_chunks().to_batches()[0]
 
 
 def _counters(batch: Batch) -> pa.RecordBatch | None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from hostile.streams import hostile_parts, joined, rich_trace
 from reader.build import Trace, describe
-from reader.test_columns import CLASSES, body_of, build, steps
+from reader.test_columns import CLASSES, body_of, build, built_of_another_class_6, steps
 from shmtrace import wire
 from shmtrace.export.text import json_line
 from shmtrace.reader import NotATrace, columns, read
@@ -30,6 +30,7 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("duckdb")
 
 from shmtrace.export import arrow, parquet, query  # noqa: E402 - they need what may not be there
+from shmtrace.export.tables import Tables  # noqa: E402
 
 pytestmark = pytest.mark.timeout(100)
 some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -74,6 +75,19 @@ def check_events(data: bytes) -> None:
 @given(steps)
 def test_events_are_as_json_lines_have_them(made: list[Step]) -> None:
     check_events(build(made).stream)
+
+
+@some
+@given(built_of_another_class_6())
+def test_tables_of_blobs_with_a_context_that_a_description_calls_something_else(trace: Trace) -> None:
+    check_events(trace.stream)
+    tables = Tables()
+    for batch in columns.read(io.BytesIO(trace.stream), warn=ignore, rows=9):
+        for name, rows in tables.add(batch):
+            assert rows.schema.equals(tables.schemas[name])
+            rows.validate(full=True)
+    for _, rows in tables.end():
+        rows.validate(full=True)
 
 
 @some

@@ -152,9 +152,9 @@ steps_of_any = st.tuples(st.integers(0, 2), st.integers(1, 3), bodies | bodies |
 steps = st.lists(steps_of_any, max_size=60)
 
 
-def build(made: list[Step]) -> Trace:
+def build(made: list[Step], classes: str = CLASSES) -> Trace:
     """Records in three lanes that three writers of two processes wrote, and some that came later."""
-    trace = Trace(describe(CLASSES))
+    trace = Trace(describe(classes))
     for number in range(3):
         lane = trace.lane(number, cpu=number).at(1000)
         for writer in (1, 2):
@@ -185,6 +185,27 @@ called = st.builds(
     lambda i, n, t: (i, body_of(i, [n, 7], t)), st.sampled_from([22, 23, 23, 24, 25]), st.integers(1, 3), texts
 )
 calls = st.tuples(st.integers(0, 2), st.integers(1, 3), called, st.integers(0, 9))
+
+
+@st.composite
+def built_of_another_class_6(draw: st.DrawFn) -> Trace:
+    """Whose description says that blobs with a context are something else."""
+    number = draw(st.sampled_from(list(FIELDS)))
+    kind, fields = FIELDS[number]
+    text = wire.event(wire.ID_PLACED, draw(st.sampled_from(["blob", "b"])), wire.class_fields(fields, kind), 6, kind)
+    bodies_of_it = st.builds(
+        lambda n, t: (wire.ID_PLACED, body_of(number, n, t)), st.lists(small, min_size=4, max_size=4), texts
+    )
+    step = st.tuples(st.integers(0, 2), st.integers(1, 3), bodies_of_it, st.integers(0, 40))
+    return build(draw(st.lists(step | steps_of_any, max_size=40)), CLASSES + text)
+
+
+@many
+@given(built_of_another_class_6())
+def test_blobs_with_a_context_that_a_description_calls_something_else_are_the_same(
+    tmp_path: Path, trace: Trace
+) -> None:
+    check_all(trace, tmp_path)
 
 
 @many
