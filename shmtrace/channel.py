@@ -89,12 +89,14 @@ class Channel(_Handle):
     """
 
     __slots__ = (
-        "__weakref__", "_attachment", "_fifo", "_last_attachment", "event", "events", "is_ambient", "log", "name"
+        "__weakref__", "_attachment", "_fifo", "_last_attachment", "event", "events", "is_ambient", "is_of_module",
+        "log", "name",
     )  # fmt: skip
 
     event: Callable[[Any], bool]
     log: Callable[..., bool]
     name: str  #: of the channel; "" if there is none
+    is_of_module: bool  # a module that was imported has attached it, when it was: that code does not run again
     is_ambient: bool  # whichever $SHMTRACE or a block names, not one that the program calls by its name
     events: dict[tuple[str, str], Event]  # that were defined through this object, by kind and name
 
@@ -102,6 +104,7 @@ class Channel(_Handle):
         self._fifo = os.devnull
         self.events = {}
         self.is_ambient = is_ambient
+        self.is_of_module = False
         self._attachment: Attachment | None = None
         self._last_attachment: Attachment | None = None
         self._use(attachment, name, pending)
@@ -117,9 +120,7 @@ class Channel(_Handle):
     def _event_late(self, blob: bytes | bytearray | memoryview, /) -> bool:
         """`event` of a channel that is still to be attached, where no object code is at hand."""
         _event_off(blob)
-        if self._number(CONTEXT.pending):
-            _attach_late(self)
-        if self._attachment is None:
+        if not self.attach_pending():
             return False
         self._make_event()
         return self.event(blob)
@@ -131,14 +132,15 @@ class Channel(_Handle):
             self._fifo = attachment.segment.fifo
         self._attachment = attachment
         self.name = name
-        self._context = attachment.context if attachment else self.context_off(pending)
         self._last_attachment = attachment or self._last_attachment
+        is_used = attachment is not None and not pending
+        self._context = attachment.context if attachment and is_used else self.context_off(pending)
         for event in list(self.events.values()):
             try:
-                event.bind(self.segment, self._context)
+                event.bind(self.segment if is_used else None, self._context)
             except ShmtraceError as error:  # another process has defined it otherwise
                 say(str(error))
-        if attachment is not None:
+        if is_used:
             for listener in when_attached:
                 listener(self)
 
@@ -152,9 +154,13 @@ class Channel(_Handle):
         """What `follow` takes: this channel as it is now."""
         return self._attachment, self.name, self._number(CONTEXT.pending)
 
-    def follow(self, state: tuple[Attachment | None, str, int]) -> None:
-        """From here on be what another one is, or what this one was; so are its tracepoints, spans and counters."""
-        self._use(*state)
+    def follow(self, state: tuple[Attachment | None, str, int], *, when_used: bool = False) -> None:
+        """From here on be what another one is, or what this one was; so are its tracepoints, spans and counters.
+
+        `when_used`: these are not defined before one of them, or the channel, is used.
+        """
+        attachment, name, pending = state
+        self._use(attachment, name, id(_attach_late) if when_used else 0 if attachment is not None else pending)
         if self._attachment is not None:
             self._make_event()
 
@@ -164,10 +170,14 @@ class Channel(_Handle):
         attachment = self._attachment  # another thread may close the channel
         return attachment.segment if attachment is not None else None
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is attached, or its events are defined, only when it is used."""
+        return self._number(CONTEXT.pending) != 0
+
     def attach_pending(self) -> bool:
         """Attach the channel if that is still to be done; whether it is attached now."""
-        if self._number(CONTEXT.pending):
-            _attach_late(self)
+        _attach_late(self)
         return self._attachment is not None
 
     @property
@@ -318,8 +328,7 @@ class Channel(_Handle):
         from .reservation import Reservation
 
         size = operator.index(size)
-        if self._attachment is None and self._number(CONTEXT.pending):
-            _attach_late(self)
+        self.attach_pending()
         limit = self._number(CONTEXT.limit)
         if not 0 <= size <= limit:
             raise ValueError(f"a reservation of {size} bytes: this channel takes 0 to {limit} (the page size decides)")
@@ -466,6 +475,12 @@ def attach() -> Channel:
     line on stderr says so and the channel stays disabled.  What a process has attached it keeps across a change of
     user: there is no right to open it afterwards.
     """
+    channel, caller = _attach(), sys._getframe(1)  # noqa: SLF001
+    channel.is_of_module = caller.f_code.co_name == "<module>" and caller.f_globals.get("__name__") != "__main__"
+    return channel
+
+
+def _attach() -> Channel:
     name = os.environ.get("SHMTRACE", "")
     if not name:
         return Channel(None, "", is_ambient=True)
@@ -480,9 +495,12 @@ def attach() -> Channel:
 
 def _attach_late(channel: Channel) -> None:
     """Called by the jitted code at the first event of a channel that was not there when it was attached."""
+    if not channel.is_pending:  # another thread was faster
+        return
+    attachment = channel._attachment  # noqa: SLF001  (it follows another one)
     channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)
     try:
-        attachment = attach_or_kept(channel.name)
+        attachment = attachment or attach_or_kept(channel.name)
         channel._use(attachment, channel.name)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001
         _complain(channel.name, error)

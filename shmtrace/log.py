@@ -182,7 +182,7 @@ def log_of(channel: Channel) -> Log:
 
 def is_recording(channel: Channel) -> bool:
     """Whether somebody reads.  Attaches the channel if that is still to be done."""
-    return channel.enabled or (channel.attach_pending() and channel.enabled)
+    return channel.attach_pending() and channel.enabled
 
 
 def write_log(channel: Channel, name: object, fields: dict[str, object], level: int | None = None) -> bool:
@@ -254,8 +254,8 @@ def tell_everywhere() -> None:
 
     It is told as soon as it changes because what kernels record bears no number of it, see docs/format.md.
     """
-    channels = {id(found.segment): found for found in of_type(Channel) if found.enabled}  # one of each segment
-    for channel in channels.values():
+    found = [channel for channel in of_type(Channel) if channel.enabled and not channel.is_pending]
+    for channel in {id(channel.segment): channel for channel in found}.values():  # one of each segment
         if place.has_context():
             tell_context(channel)
         else:

@@ -16,7 +16,7 @@ from .classes import define, switch_address
 from .encoding import MOST_FIELDS, Encoder, WrongArguments, type_text
 from .errors import ChannelError, InvalidName, TooManyTracepoints, TracepointConflict
 from .known import add as remember
-from .layout import CONTEXT, CONTROL
+from .layout import CONTEXT
 from .native import functions, is_ready, tables
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, address_of, make_builtin
 from .native.tables import EVENT
@@ -176,9 +176,8 @@ class Event(_Handle):
 
     @property
     def _is_on(self) -> bool:
-        segment = self._channel.segment
-        switch = ctypes.c_uint32.from_address(self.read(EVENT.enabled)).value
-        return segment is not None and segment.u32(CONTROL.recording) != 0 and switch != 0
+        recording = ctypes.c_uint64.from_address(self.read(EVENT.context) + CONTEXT.recording).value
+        return all(ctypes.c_uint32.from_address(switch).value for switch in (recording, self.read(EVENT.enabled)))
 
     def _limit(self) -> int:
         return int.from_bytes(self._channel._context[CONTEXT.limit : CONTEXT.limit + 8], "little")  # noqa: SLF001

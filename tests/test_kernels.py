@@ -203,7 +203,7 @@ def test_a_kernel_out_of_the_cache_never_writes_a_wrong_event(tmp_path: Path) ->
 def run_cached(tmp_path: Path, setup: str, then: str, **environment: str) -> tuple[str, str]:
     """A program whose kernel numba keeps: what it prints, and what it says; `setup` makes `request`."""
     program = tmp_path / "cached.py"
-    kernel = "@numba.njit(cache=True)\ndef kernel():\n    return request(7) + request(8)\n"
+    kernel = "@numba.njit(cache=True, nogil=True)\ndef kernel():\n    return request(7) + request(8)\n"
     head = f"import os\nimport numba, shmtrace\nexec(os.environ['SETUP'])\n\n{kernel}"
     program.write_text(f"{head}\nexec(os.environ['THEN'])\nprint(sum(kernel.stats.cache_hits.values()))\n")
     variables: dict[str, Any] = {**environment, "SETUP": textwrap.dedent(setup), "THEN": then, "SHMTRACE_STRICT": "0"}
@@ -276,6 +276,30 @@ def test_a_kernel_out_of_the_cache_records_nothing_where_several_could_be_meant(
     assert NOTHING in said
     assert recorded(tmp_path / "a") == [("request", {"status": 9})]
     assert recorded(tmp_path / "b") == [("request", {"status": 10})]
+
+
+def test_what_threads_of_a_kernel_lose_until_its_channel_is_used_is_counted(tmp_path: Path, channel_name: str) -> None:
+    """In a cell or a test, of a channel that was attached ahead of it."""
+    assert run_cached(tmp_path, AMBIENT, "print(kernel())") == ("0 0", "")
+    then = """
+import threading
+from shmtrace.instrument.redirect import redirected
+def run():
+    thread = threading.Thread(target=kernel)
+    thread.start()
+    thread.join()
+with shmtrace.create_channel(os.environ["NAME"], mode="overwrite") as made:
+    with redirected(made, None):
+        run()
+        missed = made.missed
+        run()
+        run()
+    print(made.snapshot(os.environ["NAME"]), missed, made.missed)
+shmtrace.remove_channel(made.name)
+"""
+    found, said = run_cached(tmp_path, AMBIENT, f"os.chdir({str(tmp_path)!r})\n{then}", NAME=channel_name)
+    assert (found, said) == ("4 2 2 1", "")
+    assert recorded(tmp_path / channel_name) == 2 * [("request", {"status": 7}), ("request", {"status": 8})]
 
 
 def test_a_kernel_out_of_the_cache_does_not_take_another_kind_of_that_name(tmp_path: Path, channel_name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +74,10 @@ def _run(shell: Any, code: str, kept: str | None) -> Summary:
 def _recording(directory: Path, *, is_kept: bool) -> Iterator[Channel]:
     """Of a directory that is not kept it is not said what is in it."""
     with contextlib.ExitStack() as stack:
+        outside = os.environ.get("SHMTRACE")
         channel = stack.enter_context(record(directory))
         try:
-            with redirected(channel):
+            with redirected(channel, outside):
                 yield channel
         finally:
             said = io.StringIO()

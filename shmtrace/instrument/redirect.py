@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,29 +17,35 @@ __all__ = ["redirected"]
 
 
 @contextmanager
-def redirected(channel: Channel) -> Iterator[None]:
+def redirected(channel: Channel, outside: str | None) -> Iterator[None]:
     """While the block runs, $SHMTRACE names this channel, and what attached before records into it, too.
 
-    A module that has kept `channel.event` itself, from a time when there was no channel, is not reached.
+    Behind the block it names `outside`, and what has attached in the block leads there.
+
+    A module that has kept `channel.event` itself, from a time when there was no channel, is not reached.  What code of
+    a cell or a test has attached may be a thing of the past, as it runs again: that defines nothing unless it is used.
     """
-    before = os.environ.get("SHMTRACE")
     states = {id(found): (found, found.state()) for found in _attached() if found is not channel}
     os.environ["SHMTRACE"] = channel.name
     for found, _ in states.values():
-        found.follow(channel.state())
+        found.follow(channel.state(), when_used=not found.is_of_module and not _is_in_kernels(found))
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop("SHMTRACE", None)
-        else:
-            os.environ["SHMTRACE"] = before
+        os.environ.pop("SHMTRACE", None)
+        if outside is not None:
+            os.environ["SHMTRACE"] = outside
         others = [found for found in _attached() if found is not channel and id(found) not in states]
-        for found in others:  # they attached in the block
+        for found in others:
             found.follow(attach().state())
         for found, state in states.values():
             if found.is_ambient:  # else it was closed in the block
                 found.follow(state)
+
+
+def _is_in_kernels(channel: Channel) -> bool:
+    kernels = sys.modules.get("shmtrace.kernels")
+    return kernels is not None and kernels.may_use(channel)
 
 
 def _attached() -> list[Channel]:

@@ -132,7 +132,7 @@ def recorded_events() -> Iterator[Events]:
     name = f"test-{os.getpid()}-{next(_numbers)}"
     with create_channel(name, mode="overwrite") as channel:
         try:
-            with redirected(channel):
+            with redirected(channel, os.environ.get("SHMTRACE")):
                 yield Events(channel)
         finally:
             remove_channel(name)

@@ -26,7 +26,7 @@ SYMBOL = "shmtrace_kernels"
 table = (ctypes.c_uint64 * (tables.KERNELS_BYTES // 8))()
 _mark = os.urandom(16).hex()
 _users: list[bool] = []  # True: it is the user who has imported numba, not our compiler
-_kept: dict[int, tuple[object, bytes, list[object]]] = {}  # by id: whatever kernels may look for lives for ever
+_kept: dict[int, tuple[object, bytes, Any, object]] = {}  # by id: whatever kernels may look for lives for ever
 
 
 def init() -> None:
@@ -63,6 +63,10 @@ def _compile_with(_span: Span, func_ir: Any, blocks: dict[int, Any], head: int, 
     return compile_with(func_ir, blocks, head)
 
 
+def _channel_of(thing: object) -> Channel | None:
+    return thing if isinstance(thing, Channel) else thing._channel if isinstance(thing, Event) else None  # noqa: SLF001
+
+
 def place() -> None:
     """Place the object code and fill in the table."""
     if table[0]:
@@ -76,10 +80,28 @@ def place() -> None:
 
 def _enter(thing: object) -> None:
     """Something was made.  Who does not use numba, or whose channel is off, does not wait for a compiler."""
-    channel = thing if isinstance(thing, Channel) else thing._channel if isinstance(thing, Event) else None  # noqa: SLF001
+    channel = _channel_of(thing)
     if channel is not None and not is_compiling() and (is_ready("kernel") or (channel.segment and _users[0])):
         place()
     enter(thing)
+
+
+def enter_used(thing: object) -> bytes:
+    """The same, of what a kernel is compiled with: its threads may come to it without the GIL, and cannot bind it."""
+    text = enter(thing)
+    _kept[id(thing)][2][tables.KNOWN.used // 8] = 1
+    channel = _channel_of(thing)
+    if channel is not None and channel.segment is not None:
+        channel.attach_pending()
+    return text
+
+
+def may_use(channel: Channel) -> bool:
+    """Whether there are kernels that write into this channel: compiled here, or out of a cache and called once."""
+    table[tables.KERNELS.attach_asked // 8] = 0  # it may have to be attached once more
+    return any(
+        entry[tables.KNOWN.used // 8] for thing, _, entry, _ in list(_kept.values()) if _channel_of(thing) is channel
+    )
 
 
 def enter(thing: object) -> bytes:
@@ -106,7 +128,7 @@ def enter(thing: object) -> bytes:
     )
     if not channel.is_ambient:
         entry[tables.KNOWN.ambient // 8] = 0
-    _kept[id(thing)] = (thing, text, [entry, texts])
+    _kept[id(thing)] = (thing, text, entry, texts)
     table[tables.KERNELS.known // 8] = ctypes.addressof(entry)
     table[tables.KERNELS.count // 8] += 1
     return text

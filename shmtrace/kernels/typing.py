@@ -31,7 +31,7 @@ from ..native.access import BYTES_DATA, METHOD_SELF, OBJECT_SLOT
 from ..native.lanes import inlined
 from ..spans import Span
 from ..tracepoint import Tracepoint
-from . import SYMBOL, enter, place, records
+from . import SYMBOL, enter_used, place, records
 
 llvm.initialize_native_asmparser()
 place()
@@ -146,7 +146,7 @@ def _numba(base: str) -> str:
 @lower_constant(CallType)
 def lower_cell(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """The cell of a global: looked for when the kernel first needs it, in the process in which it runs."""
-    text = enter(value if kind.is_object else value.__self__)
+    text = enter_used(value if kind.is_object else value.__self__)
     name = f"shmtrace.{text[: tables.KERNEL_MARK_BYTES].decode()}"
     word = builder.module.globals.get(name)
     if word is None:

@@ -17,12 +17,16 @@ from .intrinsics import frozen, load32, load64, read64, store64
 from .lanes import (
     CONTEXT,
     CONTROL,
+    CPU,
     FULL,
+    LINE_BYTES,
     MONOTONIC,
     REFUSED,
     apart,
+    current_cpu,
     inlined,
     monotonic,
+    slot_of,
 )
 from .loader import THREAD_STATE
 from .waiting import count_timeout, may_wait, wait_for_page
@@ -70,7 +74,7 @@ def is_alike(text: int, known: int) -> bool:
 
 @apart
 def find_alike(text: int, table: int) -> int:
-    """The cell of a definition that is the same; 0 if there is none, UNSURE if there are several in several channels.
+    """A definition that is the same; 0 if there is none, UNSURE if there are several in several channels.
 
     Those of channels that are closed, or off for good, count only where there is no other.
     """
@@ -81,12 +85,13 @@ def find_alike(text: int, table: int) -> int:
             cell = load64(known + KNOWN.cell)
             context = context_of_cell(cell, load64(known + KNOWN.is_channel))
             control = load64(context + CONTEXT.control)
-            if control != 0 and load64(context + CONTEXT.recording) != control + CONTROL.recording:
+            pending = load64(context + CONTEXT.pending)
+            if pending == 0 and load64(context + CONTEXT.recording) != control + CONTROL.recording:
                 control = 0  # it was attached once
-            if control == 0 and load64(context + CONTEXT.pending) == 0:
-                off = cell
+            if control == 0 and pending == 0:
+                off = known
             elif found == 0:
-                found, channel = cell, control
+                found, channel = known, control
             elif control != channel:
                 return UNSURE
         known = load64(known + KNOWN.next)
@@ -106,20 +111,30 @@ def kernel_resolve(text: int, word: int, table: int) -> int:
         return 0
     while known != 0:
         if strcmp(text, load64(known + KNOWN.text)) == 0:
-            store64(word, load64(known + KNOWN.cell))
-            return load64(known + KNOWN.cell)
+            break
         known = load64(known + KNOWN.next)
-    cell = find_alike(text, table)
-    if cell <= 0:
+    if known == 0:
+        known = find_alike(text, table)
+    if known <= 0:
         if before == 0:
             dprintf(STDERR, nothing_known(), text + KEY_BYTES)
         store64(word, 2 * count + 1)
         return 0
-    store64(word, cell)
-    return cell
+    store64(known + KNOWN.used, 1)
+    store64(word, load64(known + KNOWN.cell))
+    return load64(known + KNOWN.cell)
 
 
 # -- a channel that is still to be attached
+
+
+@apart
+def count_waiting(context: int) -> None:
+    """A channel that follows another one (Channel.follow), which records: this record goes into no lane of that."""
+    control = read64(context + CONTEXT.control)
+    if control != 0 and load32(control + CONTROL.recording) != 0:
+        slot = slot_of(context, current_cpu(context))
+        do.add64(read64(context + CONTEXT.cpus) + slot * LINE_BYTES + CPU.missed_no_lane, 1)
 
 
 def kernel_attach(context: int, channel: int, table: int) -> int:
@@ -138,6 +153,7 @@ def kernel_attach(context: int, channel: int, table: int) -> int:
             return 0
         Py_DecRef(result)
         return 1
+    count_waiting(context)
     asked = load64(table + KERNELS.attach_asked)
     if asked != channel and do.swap_acquire(table + KERNELS.attach_asked, asked, channel) != 0:
         Py_AddPendingCall(load64(table + KERNELS.attach_pending), channel)

@@ -181,6 +181,7 @@ class KNOWN:
     ambient: U64 = 24  # 0: it is not ambient
     cell: U64 = 32  # address of an EVENT; of a Channel
     is_channel: U64 = 40
+    used: U64 = 48  # not 0: a kernel has found it
 
 
 class FIELD:
@@ -274,7 +275,7 @@ USE_ROOM = 80  # bytes of fields that there is room for in each USE
 USES_BYTES = 32
 USES_MOST = 64  # that are kept
 USE_NOTHING = 1 << 32
-KERNELS_BYTES, KNOWN_BYTES = 80, 48
+KERNELS_BYTES, KNOWN_BYTES = 80, 56
 FUNCTIONS_BYTES = 40
 FUNCTIONS_MAX = 1 << 20  # numbers of functions in a process
 FUNCTION_UNWANTED = (1 << 64) - 1  # nothing is recorded of it

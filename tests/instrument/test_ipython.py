@@ -96,6 +96,87 @@ def test_a_line_is_recorded_and_its_table_can_be_kept(shell: Callable[[str], Any
     assert (row.name, row.count) == ("request", 2)
 
 
+@pytest.mark.parametrize("magic", ["", "%%shmtrace\n"])
+def test_a_cell_that_was_edited_is_run_again(
+    shell: Callable[[str], Any], capsys: pytest.CaptureFixture[str], magic: str
+) -> None:
+    """With the magic in it, or with that in another cell."""
+    for kind in ("u8", "f64", "str"):
+        value = "'1'" if kind == "str" else "1"
+        cell = f"{magic}again = shmtrace.attach()\nstep = again.tracepoint('step', value='{kind}')\nstep({value})"
+        shell(cell).raise_error()
+        if not magic:
+            shell(f"%%shmtrace\nassert step({value})").raise_error()
+        assert [(row.name, row.count) for row in shell("_").result.rows] == [("step", 1)]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("use", "names"),
+    [
+        ("step(1)", ["step"]),
+        ("count(1)", ["count"]),
+        ("work.begin(1); work.end()", ["work"]),
+        ("with work(1): pass", ["work"]),
+        ("worked()", ["work"]),
+        ("worked_in_steps()", ["work"]),
+        ("for item in cells.iter([1], 'loop'): pass", ["loop wait", "loop work"]),
+        ("cells.event(b'')", ["blob"]),
+        ("cells.event(bytearray())", ["blob"]),
+        ("with cells.reserve(1): pass", ["blob"]),
+        ("cells.log('noted')", ["noted"]),
+        ("log.warning('told')", ["test"]),
+        ("with cells.context(a=1): step(1)", ["step"]),
+        ("kernel()", ["step"]),
+        ("with cells.context(a=1): kernel()", ["step"]),
+        ("cells.tracepoint('new')()", ["new"]),
+    ],
+)
+def test_what_attached_in_a_cell_is_recorded_in_the_next_one(
+    shell: Callable[[str], Any], use: str, names: list[str]
+) -> None:
+    shell(
+        """%%shmtrace
+import logging, numba
+from shmtrace.instrument.logging import Handler
+cells = shmtrace.attach()
+step, count = cells.tracepoint('step', value='u8'), cells.counter('count')
+work = cells.span('work', value='u8')
+worked = work(1)(lambda: None)
+@work(1)
+def in_steps():
+    yield 1
+worked_in_steps = lambda: list(in_steps())
+log = logging.Logger('test')
+log.addHandler(Handler(channel=cells))
+@numba.njit(nogil=True)
+def kernel():
+    return step(1)
+"""
+    ).raise_error()
+    for _ in range(2):
+        shell(f"%%shmtrace\n{use}").raise_error()
+        summary = shell("_").result
+        assert sorted(row.name for row in summary.rows) == names
+
+
+def test_threads_of_a_kernel_record_from_the_first_on_in_each_cell(shell: Callable[[str], Any]) -> None:
+    shell(
+        """%%shmtrace
+import numba, threading
+cells = shmtrace.attach()
+step = cells.tracepoint('step', value='u8')
+@numba.njit(nogil=True)
+def kernel():
+    for _ in range(10):
+        step(1)
+kernel()
+"""
+    ).raise_error()
+    shell("%%shmtrace\nthread = threading.Thread(target=kernel)\nthread.start()\nthread.join()").raise_error()
+    assert [(row.name, row.count) for row in shell("_").result.rows] == [("step", 10)]
+
+
 def test_processes_that_a_cell_starts_are_recorded(shell: Callable[[str], Any]) -> None:
     code = "import shmtrace; shmtrace.attach().log('child')"
     shell(f"%%shmtrace\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}])").raise_error()
@@ -127,7 +208,7 @@ def test_a_span_of_a_time_without_object_code_is_recorded(tmp_path: Path) -> Non
 import shmtrace
 from shmtrace.instrument.redirect import redirected
 load = shmtrace.attach().span("load", shard="u8")
-with shmtrace.record({str(tmp_path / "trace")!r}) as made, redirected(made), load(1):
+with shmtrace.record({str(tmp_path / "trace")!r}) as made, redirected(made, None), load(1):
     pass
 """
     done = commands.run("-c", program, command=[sys.executable], SHMTRACE_CACHE=str(tmp_path / "cache"))

@@ -142,6 +142,23 @@ def test_two(shmtrace_events):
     project.passes(tests, 3)
 
 
+def test_tests_may_define_events_of_one_name_each_its_own_way(project: Project) -> None:
+    tests = """
+import pytest, shmtrace
+kept = []
+@pytest.mark.parametrize("kind", ["u8", "f64", "u8"])
+def test_one(shmtrace_events, kind):
+    channel = shmtrace.attach()
+    kept.append(channel)
+    channel.tracepoint("mine", value=kind)(1)
+    assert [r.fields for r in shmtrace_events.named("mine")] == [{"value": 1}]
+def test_an_older_one(shmtrace_events):
+    kept[0].tracepoint("mine", value="u8")(2)
+    assert [r.fields for r in shmtrace_events.named("mine")] == [{"value": 2}]
+"""
+    project.passes(tests, 4)
+
+
 def test_what_does_not_come_and_what_does_not_fit_is_told(project: Project) -> None:
     result = project.run("""
 def test_waits(shmtrace_events):
