@@ -90,13 +90,14 @@ class Channel(_Handle):
 
     __slots__ = (
         "__weakref__", "_attachment", "_fifo", "_last_attachment", "event", "events", "is_ambient", "is_of_module",
-        "log", "name",
+        "is_pending", "log", "name",
     )  # fmt: skip
 
     event: Callable[[Any], bool]
     log: Callable[..., bool]
     name: str  #: of the channel; "" if there is none
     is_of_module: bool  # a module that was imported has attached it, when it was: that code does not run again
+    is_pending: bool  # it is attached, or its events are defined, when it is used
     is_ambient: bool  # whichever $SHMTRACE or a block names, not one that the program calls by its name
     events: dict[tuple[str, str], Event]  # that were defined through this object, by kind and name
 
@@ -133,6 +134,7 @@ class Channel(_Handle):
         self._attachment = attachment
         self.name = name
         self._last_attachment = attachment or self._last_attachment
+        self.is_pending = pending != 0
         is_used = attachment is not None and not pending
         self._context = attachment.context if attachment and is_used else self.context_off(pending)
         for event in list(self.events.values()):
@@ -167,17 +169,13 @@ class Channel(_Handle):
     @property
     def segment(self) -> Segment | None:
         """Of the channel, while it is attached and not closed."""
-        attachment = self._attachment  # another thread may close the channel
+        attachment = self._attachment
         return attachment.segment if attachment is not None else None
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether it is attached, or its events are defined, only when it is used."""
-        return self._number(CONTEXT.pending) != 0
 
     def attach_pending(self) -> bool:
         """Attach the channel if that is still to be done; whether it is attached now."""
-        _attach_late(self)
+        if self.is_pending:
+            _attach_late(self)
         return self._attachment is not None
 
     @property
@@ -190,8 +188,8 @@ class Channel(_Handle):
     @property
     def enabled(self) -> bool:
         """True while the channel is recording."""
-        segment = self.segment
-        return segment is not None and segment.u32(CONTROL.recording) != 0
+        attachment = self._attachment  # another thread may close the channel
+        return attachment is not None and attachment.segment.u32(CONTROL.recording) != 0
 
     @property
     def missed(self) -> int:

@@ -182,7 +182,9 @@ def log_of(channel: Channel) -> Log:
 
 def is_recording(channel: Channel) -> bool:
     """Whether somebody reads.  Attaches the channel if that is still to be done."""
-    return channel.attach_pending() and channel.enabled
+    if channel.is_pending:
+        channel.attach_pending()
+    return channel.enabled
 
 
 def write_log(channel: Channel, name: object, fields: dict[str, object], level: int | None = None) -> bool:
