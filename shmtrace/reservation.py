@@ -186,9 +186,9 @@ class Reservation:
                     self._exporter.hold = hold
                     self._view = memoryview(self._exporter).cast("B")[: self._size]
                     return self._view
-        beside = bytearray(self._size)
+        beside = bytearray(self._size + 1)  # it is made shorter at the end, which cannot be done while it is viewed
         self._copied = beside if self._later else None  # else nothing is recorded
-        self._view = memoryview(beside)
+        self._view = memoryview(beside)[: self._size]
         return self._view
 
     def __exit__(
@@ -210,10 +210,9 @@ class Reservation:
                 raise BufferError(f"{_OUTLIVED}, and the space is not given back until that is gone")
         elif copied is not None and kind is None and os.getpid() == self._pid:
             try:
-                copied.append(0)
+                copied.pop()
             except BufferError:
                 raise BufferError(_OUTLIVED) from None
-            copied.pop()
             self.recorded = self._event(copied)
 
     def _settle(self, hold: _Hold, *, recorded: bool) -> bool:
