@@ -14,6 +14,7 @@ from .layout import CONTROL, WRITER
 from .native import functions
 from .native.builtin import address_of
 from .native.loader import libc, map_memory, whole_pages
+from .section import CHANNEL, Section
 from .segment import open_segment
 
 TYPE_CHECKING = False  # see channel.py
@@ -232,9 +233,12 @@ def cpu_source() -> tuple[int, int]:
 
 
 def attach_segment(name: str) -> Attachment:
-    """The one attachment of a channel in this process, made if there is none yet.  Errors as of `open_segment`."""
+    """The one attachment of a channel in this process, made if there is none yet.
+
+    Errors as of `open_segment`, and ChannelError as of a Section.
+    """
     mapped = open_segment(name)
-    with _locks[0]:
+    with Section(CHANNEL), _locks[0]:
         known = _attachments.get(mapped.identity)
         if known is not None:
             mapped.unmap()
@@ -250,7 +254,7 @@ def attach_or_kept(name: str) -> Attachment:
     try:
         return attach_segment(name)
     except ChannelNotFound:
-        with _locks[0]:
+        with Section(CHANNEL), _locks[0]:
             known = list(_attachments.values())
         for attachment in known:
             segment = attachment.segment

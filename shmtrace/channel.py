@@ -21,6 +21,7 @@ from .native.builtin import METH_O, make_builtin
 from .native.loader import libc
 from .notes import say
 from .process import is_dead
+from .section import is_inside
 from .segment import (
     MEMORY,
     channel_names,
@@ -482,6 +483,8 @@ def _attach() -> Channel:
     name = os.environ.get("SHMTRACE", "")
     if not name:
         return Channel(None, "", is_ambient=True)
+    if is_inside():
+        return Channel(None, name, pending=id(_attach_late), is_ambient=True)
     try:
         return Channel(attach_or_kept(name), name, is_ambient=True)
     except ChannelNotFound:
@@ -493,7 +496,7 @@ def _attach() -> Channel:
 
 def _attach_late(channel: Channel) -> None:
     """Called by the jitted code at the first event of a channel that was not there when it was attached."""
-    if not channel.is_pending:  # another thread was faster
+    if not channel.is_pending or is_inside():  # another thread was faster; or the next event will do
         return
     attachment = channel._attachment  # noqa: SLF001  (it follows another one)
     channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)

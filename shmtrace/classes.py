@@ -14,6 +14,7 @@ import os
 from . import layout, wire
 from .errors import ChannelError, TooManyTracepoints, TracepointConflict
 from .layout import CLASS, CLASS_BYTES, CONTROL
+from .section import DEFINE, Section
 from .segment import semaphore_path
 
 TYPE_CHECKING = False  # every producer with a tracepoint imports this
@@ -61,7 +62,7 @@ def define(segment: Segment, name: str, *, fields: str = "", kind: str = "event"
         from .locks import locked
 
         try:
-            with locked(semaphore_path(segment.name, "waiting")):
+            with Section(DEFINE), locked(semaphore_path(segment.name, "waiting")):
                 found = _find(segment, name, fields, kind)
                 if found is None:
                     found = _append(segment, name, fields, kind, level)
@@ -131,6 +132,7 @@ def switch(segment: Segment, pattern: str, rule: str, level: int | None) -> int:
 
     text = "" if level is None else str(level)
     with ExitStack() as stack:
+        stack.enter_context(Section(DEFINE))
         try:
             stack.enter_context(locked(semaphore_path(segment.name, "waiting")))
         except OSError as error:

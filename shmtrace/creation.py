@@ -27,6 +27,7 @@ from .errors import (
 from .layout import CONTROL, LANE, Geometry
 from .locks import take_lock
 from .process import boot_id, namespaces
+from .section import CHANNEL, Section
 from .segment import (
     check_name,
     foreign_channel,
@@ -75,7 +76,14 @@ def runtime_directory() -> Path:
 
 @contextmanager
 def names_locked() -> Iterator[None]:
-    """Hold the lock under which this user's channels are made and removed.
+    """Hold the lock under which this user's channels are made and removed.  Raises ChannelError."""
+    with Section(CHANNEL), _names_file_locked():
+        yield
+
+
+@contextmanager
+def _names_file_locked() -> Iterator[None]:
+    """The lock.
 
     It is one a user, wherever the runtime directory is, so it lies in shared memory, in a file that is there only while
     somebody holds or wants the lock.

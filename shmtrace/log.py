@@ -9,10 +9,10 @@ from .channel import Channel, when_attached
 from .encoding import REPLACE, WrongArguments
 from .known import of_type
 from .layout import CONTEXT, CONTROL
-from .native import functions, is_ready
+from .native import functions
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, address_of, make_builtin
 from .native.tables import EVENT, PLACE
-from .tracepoint import LEVELS, Tracepoint
+from .tracepoint import LEVELS, Tracepoint, has_code
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Log(_Reserved):
         super().__init__(channel, "log", "log", LEVELS["info"], "")
 
     def finish(self) -> None:
-        if is_ready("typed") or self._channel.segment is not None:
+        if has_code(self._channel):
             self._body = self._make("body_write", METH_O, "write")
             self.needs_telling = self._make("log_needs_telling", METH_NOARGS, "needs_telling", "/")
             self.told = self._make("log_told", METH_O, "told", "whom, /")
@@ -159,7 +159,7 @@ class Log(_Reserved):
 
     def write(self, fields: dict[object, object]) -> bool:
         """Record a map."""
-        return bool(self._body(pack(fields, self._limit())))
+        return hasattr(self, "_body") and bool(self._body(pack(fields, self._limit())))
 
     @property
     def log(self) -> Callable[..., bool]:
@@ -243,7 +243,7 @@ def tell_context(channel: Channel) -> None:
     if context == 0 or context != number or not channel.enabled:
         return
     log = log_of(channel)
-    whom = log.needs_telling()
+    whom = log.needs_telling() if hasattr(log, "needs_telling") else 0
     if whom:
         fields: dict[object, object] = {wire.LOG_NAME: "context", wire.LOG_DEFINES: context}
         fields.update(values)

@@ -6,11 +6,11 @@ import ctypes
 
 from . import wire
 from .encoding import WrongArguments
-from .native import functions, is_ready, tables
+from .native import functions, tables
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, address_of
 from .native.objects import VAR_BYTES, VAR_SIZE
 from .native.tables import EVENT, USE
-from .tracepoint import Event
+from .tracepoint import Event, has_code
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Span(Event):
             self._set(at, id(call))
 
     def finish(self) -> None:
-        if not is_ready("typed") and self._channel.segment is None:
+        if not has_code(self._channel):
             self.begin, self.end = self.begin_late, self.end_late
             return
         names = ", ".join(self._encoder.names)
@@ -162,7 +162,7 @@ class Span(Event):
             self._stop(number, kind)
 
     def _is_attached_late(self) -> bool:
-        if not self._channel.attach_pending():
+        if not self._channel.attach_pending() or not has_code(self._channel):
             return False
         if not hasattr(self, "_start"):
             self.finish()

@@ -21,6 +21,7 @@ from .native import functions, is_ready, tables
 from .native.builtin import METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, METH_O, address_of, make_builtin
 from .native.tables import EVENT
 from .notes import say
+from .section import is_inside
 
 TYPE_CHECKING = False  # see channel.py
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ def is_strict() -> bool:
     if strict is not None:
         return strict not in {"", "0"}
     return "PYTEST_VERSION" in os.environ or "PYTEST_CURRENT_TEST" in os.environ
+
+
+def has_code(channel: Channel) -> bool:
+    """Whether there is object code, or somebody reads who pays for a compiler."""
+    return is_ready("typed") or (channel.segment is not None and not is_inside())
 
 
 def _users_frame() -> FrameType:
@@ -235,7 +241,7 @@ class Tracepoint(Event):
     call: Callable[..., bool]
 
     def finish(self) -> None:
-        if is_ready("typed") or self._channel.segment is not None:
+        if has_code(self._channel):
             self._body = self._make("body_write", METH_O, "write")
             self.call = self._make(
                 "tracepoint_call", METH_FASTCALL | METH_KEYWORDS, "call", ", ".join(self._encoder.names)
@@ -245,7 +251,7 @@ class Tracepoint(Event):
 
     def call_late(self, *arguments: object, **keywords: object) -> bool:
         """The call where no object code is at hand, and the channel is off for good or still to be attached."""
-        if self._channel.attach_pending():
+        if self._channel.attach_pending() and has_code(self._channel):
             self.finish()
             return self.call(*arguments, **keywords)
         if self.read(EVENT.strict):
@@ -298,8 +304,7 @@ def make(channel: Channel, kind: str, name: str, level: str | int, fields: dict[
         if kind == "begin":
             from .spans import span_type
 
-            has_code = is_ready("typed") or channel.segment is not None
-            made: type[Event] = span_type(has_code=has_code)
+            made: type[Event] = span_type(has_code=has_code(channel))
         else:
             made = _KINDS[kind]
         known = made(channel, kind, name, number, text)

@@ -22,6 +22,8 @@ class Collections:
 
     def __init__(self, channel: Channel) -> None:
         self._pairs = Pairs(channel, "generation:u8", _END)
+        if channel.segment is not None:  # else by the first collection that is to be recorded
+            self._pairs.make("gc")
         self._open = threading.local()  # a free-threaded build collects in one thread while others begin to
 
     def install(self) -> None:

@@ -18,6 +18,7 @@ from ..log import is_recording, tell_context
 from ..native import tables
 from ..native.builtin import METH_O
 from ..notes import say
+from ..section import is_inside
 from ..tracepoint import LEVELS, Event, check_event_name
 
 if TYPE_CHECKING:
@@ -131,11 +132,15 @@ class Pairs:
         self._made: dict[str, Pair | None] = {}
 
     def get(self, name: str) -> Pair | None:
-        """The span of this name; None while nobody reads."""
+        """The span of this name; None while nobody reads, and where it cannot be made just now."""
         if not is_recording(self.channel):
             return None
         if name in self._made:
             return self._made[name]
+        return self.make(name) if not is_inside() else None
+
+    def make(self, name: str) -> Pair | None:
+        """Define it."""
         if self._other_name and self._other is None:  # while there is room
             try:
                 self._other = Pair(self.channel, self._other_name, *self._fields, is_other=True)

@@ -13,6 +13,7 @@ import stat
 import sys
 
 from ..notes import say
+from ..section import COMPILE, Section
 from . import loader
 from .loader import ObjectCodeError, load
 
@@ -36,7 +37,8 @@ _compiling: list[str] = []
 def functions(unit: str) -> dict[str, int]:
     """Addresses of a unit's functions, by name, in this process."""
     if not is_ready(unit):
-        _compile(unit)
+        with Section(COMPILE):
+            _compile(unit)
     return _loaded[unit]
 
 
