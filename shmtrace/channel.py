@@ -136,16 +136,24 @@ class Channel(_Handle):
         self.name = name
         self._last_attachment = attachment or self._last_attachment
         self.is_pending = pending != 0
-        is_used = attachment is not None and not pending
-        self._context = attachment.context if attachment and is_used else self.context_off(pending)
+        if attachment is not None and not pending:
+            self._record_into(attachment)
+        else:
+            self._bind(None, self.context_off(pending))
+
+    def _record_into(self, attachment: Attachment) -> None:
+        self._bind(attachment.segment, attachment.context)
+        for listener in when_attached:
+            listener(self)
+        self.is_pending = False  # last: until then another thread does the same, and loses nothing
+
+    def _bind(self, segment: Segment | None, context: bytes) -> None:
+        self._context = context
         for event in list(self.events.values()):
             try:
-                event.bind(self.segment if is_used else None, self._context)
+                event.bind(segment, context)
             except ShmtraceError as error:  # another process has defined it otherwise
                 say(str(error))
-        if is_used:
-            for listener in when_attached:
-                listener(self)
 
     def context_off(self, pending: int = 0) -> bytes:
         """A CONTEXT with which nothing is recorded, and that a call which is under way may go on with."""
@@ -498,11 +506,12 @@ def _attach_late(channel: Channel) -> None:
     """Called by the jitted code at the first event of a channel that was not there when it was attached."""
     if not channel.is_pending or is_inside():  # another thread was faster; or the next event will do
         return
-    attachment = channel._attachment  # noqa: SLF001  (it follows another one)
-    channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)
     try:
-        attachment = attachment or attach_or_kept(channel.name)
-        channel._use(attachment, channel.name)  # noqa: SLF001
+        if channel._attachment is not None:  # noqa: SLF001  (it follows another one)
+            channel._record_into(channel._attachment)  # noqa: SLF001
+        else:
+            channel._use(None, channel.name)  # noqa: SLF001  (once a process, whatever happens)
+            channel._use(attach_or_kept(channel.name), channel.name)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001
         _complain(channel.name, error)
 

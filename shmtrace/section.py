@@ -44,14 +44,12 @@ class Section:
         _inside.append(self._me)
 
     def __exit__(self, *_: object) -> None:
-        self.__del__()
-
-    def __del__(self) -> None:
-        """Also where an exception comes between the two."""
         if self._is_entered:
             self._is_entered = False
             if self._me in _inside:
                 _inside.remove(self._me)
+
+    __del__ = __exit__  # an exception may come between entering and the block
 
 
 def _forked() -> None:

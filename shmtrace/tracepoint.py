@@ -67,7 +67,7 @@ def is_strict() -> bool:
 
 
 def has_code(channel: Channel) -> bool:
-    """Whether there is object code, or somebody reads who pays for a compiler."""
+    """Whether there is object code, or somebody reads who pays for a compiler, which cannot be run in its own midst."""
     return is_ready("typed") or (channel.segment is not None and not is_inside())
 
 

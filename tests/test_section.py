@@ -56,7 +56,7 @@ def run(program: str, name: str, tmp_path: Path, **environment: str) -> tuple[st
     path = tmp_path / "program.py"
     path.write_text(HEAD + textwrap.dedent(program))
     variables: dict[str, Any] = {"SHMTRACE": name, "SHMTRACE_STRICT": "0", **environment}
-    done = commands.run(str(path), command=[sys.executable], **variables)
+    done = commands.run(str(path), name, command=[sys.executable], **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr.splitlines()
 
@@ -146,6 +146,29 @@ def test_a_collection_in_the_midst_of_an_attachment_and_of_a_definition_waits_fo
     printed, said = run(program, channel_name, tmp_path)
     assert (printed, said) == ("True\n", [])
     assert names(channel_name, tmp_path / "trace") == ["request", "gc", "gc"]
+
+
+def test_threads_that_use_a_channel_which_follows_another_one_at_once_lose_nothing(
+    tmp_path: Path, channel_name: str
+) -> None:
+    program = """
+        import threading, time
+        from shmtrace.instrument.redirect import redirected
+        del os.environ["SHMTRACE"]
+        channel = shmtrace.attach()
+        first, second = channel.tracepoint("first"), channel.tracepoint("second")
+        thread = threading.Thread(target=lambda: results.append(second()))
+        def begin():
+            thread.start()
+            time.sleep(0.3)
+        classes._append = interrupted(classes._append, begin)
+        with shmtrace.create_channel(sys.argv[1], mode="overwrite") as made, redirected(made, None):
+            print(first())
+            thread.join()
+        print(results)
+    """
+    assert run(program, channel_name, tmp_path) == ("True\n[True]\n", [])
+    assert sorted(names(channel_name, tmp_path / "trace")) == ["first", "second"]
 
 
 def test_a_handler_in_the_midst_of_the_making_of_a_channel_is_refused(tmp_path: Path, channel_name: str) -> None:
